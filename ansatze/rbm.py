@@ -1,0 +1,420 @@
+"""Restricted Boltzmann machine, plain or invariant under a group, without exps.
+
+log psi(sigma) = sum_i a_i sigma_i + sum_j ln cosh(theta_j),
+theta_j = b_j + sum_i W_ij sigma_i            (arXiv:1606.02318).
+
+The cache keeps u_j = exp(2 theta_j) of every walker, walkers trailing.  A flip of
+site i multiplies u_j by exp(-4 sigma_i W_ij), so that
+
+psi'/psi = exp(sigma_i c_i) prod_j (1 + u'_j) / (1 + u_j),
+c_i = 2 (sum_j W_ij - a_i):
+
+one multiply-add per hidden unit and one logarithm per block of hidden units.
+Complex numbers are kept as two real planes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
+from vmc.errors import JobError
+
+#: Hidden units per product.  |2 theta| is clipped to CLIP inside products, which
+#: is exact to rounding (exp(-CLIP) is far below it) and keeps the product finite.
+BLOCK_SIZE = {"float32": 4, "float64": 8}
+CLIP = {"float32": 18.0, "float64": 80.0}
+
+
+class RBMCache(NamedTuple):
+    """Walkers' part (u, log_den) and tables of the parameters.
+
+    Attributes:
+        u: planes (M, B) of exp(2 theta).
+        log_den: sum_j ln |1 + u_j|, real (B,).
+        up: planes (N + 1, M) of exp(-4 W), the factor that flips an up spin; the
+            last row is 1 (padding).
+        down: planes of exp(+4 W).
+        c: complex or real (N + 1,), see the module's docstring; the last is 0.
+        block_c: 2 sum of W over each block, (N + 1, M / block size).
+    """
+
+    u: tuple[Array, ...]
+    log_den: Array
+    up: tuple[Array, ...]
+    down: tuple[Array, ...]
+    c: Array
+    block_c: Array
+
+
+class RBMPending(NamedTuple):
+    """What a proposal leaves for `commit`."""
+
+    factor: tuple[Array, ...]
+    log_den: Array
+
+
+def rbm(
+    problem: Problem,
+    *,
+    alpha: int | None = None,
+    init_scale: float = 0.05,
+) -> WaveFunction:
+    """RBM with alpha N hidden units; alpha filters when a symmetry is given.
+
+    With ``problem.symmetry`` psi is invariant under the group: hidden unit (f, g)
+    sees the lattice through filter f moved by group element g.  Biases exist only
+    where the global spin flip is no symmetry, since ln cosh is even.  For
+    ``dtype = "real"`` psi is positive.
+
+    Args:
+        problem: see `vmc.base.Problem`.
+        alpha: density of hidden units (filters), default 4 with a symmetry and 2
+            without.
+        init_scale: standard deviation of the weights is init_scale / sqrt(M / N).
+
+    Raises:
+        JobError: alpha is not positive, or a site is not a spin 1/2.
+    """
+    if any(d != 2 for d in problem.space.local_dims):
+        raise JobError(
+            "the RBM is defined for spins 1/2, but the space has local dimensions "
+            f"{sorted(set(problem.space.local_dims))}. Choose another ansatz "
+            "(`vmc list`)."
+        )
+    alpha = default_alpha(problem) if alpha is None else alpha
+    if alpha < 1:
+        raise JobError(f"alpha is {alpha}; it is a positive integer")
+    shape = _Shape.of(problem, alpha, init_scale)
+    methods = {
+        name: functools.partial(function, shape)
+        for name, function in {
+            "init": _init,
+            "log_psi": _log_psi,
+            "cache": _cache,
+            "log_ratios": _log_ratios,
+            "try_move": _try_move,
+            "commit": _commit,
+            "scores": _scores,
+        }.items()
+    }
+    return WaveFunction(range="complex" if shape.is_complex else "positive", **methods)
+
+
+def default_alpha(problem: Problem) -> int:
+    """Hidden units per site when the job does not say."""
+    return 2 if problem.symmetry is None else 4
+
+
+class _Shape(NamedTuple):
+    """Everything static about one RBM."""
+
+    n_sites: int
+    n_features: int
+    symmetry: np.ndarray | None
+    inverse: np.ndarray | None
+    biased: bool
+    is_complex: bool
+    precision: str
+    init_scale: float
+
+    @classmethod
+    def of(cls, problem: Problem, alpha: int, init_scale: float) -> _Shape:
+        n, perms = problem.space.n_sites, problem.symmetry
+        return cls(
+            n_sites=n,
+            n_features=alpha if perms is not None else alpha * n,
+            symmetry=perms,
+            inverse=None if perms is None else np.argsort(perms, axis=1),
+            biased=not problem.spin_flip,
+            is_complex=problem.dtype == "complex",
+            precision=problem.precision,
+            init_scale=init_scale,
+        )
+
+    @property
+    def n_hidden(self) -> int:
+        return self.n_features * (1 if self.symmetry is None else len(self.symmetry))
+
+    @property
+    def n_padded(self) -> int:
+        """Hidden units padded with zeros to whole blocks."""
+        size = self.block_size
+        return -(-self.n_hidden // size) * size
+
+    @property
+    def block_size(self) -> int:
+        return BLOCK_SIZE[self.precision]
+
+    @property
+    def real(self) -> Any:
+        return jnp.dtype(self.precision)
+
+
+def _init(shape: _Shape, key: Key) -> Params:
+    scale = shape.init_scale / math.sqrt(shape.n_hidden / shape.n_sites)
+
+    def draw(key: Key, dims: tuple[int, ...]) -> Array:
+        if not shape.is_complex:
+            return scale * jax.random.normal(key, dims, shape.real)
+        re, im = jax.random.normal(key, (2, *dims), shape.real)
+        return scale * lax.complex(re, im)
+
+    keys = jax.random.split(key, 3)
+    if shape.symmetry is None:
+        params = {"W": draw(keys[0], (shape.n_sites, shape.n_features))}
+    else:
+        params = {"W": draw(keys[0], (shape.n_features, shape.n_sites))}
+    if shape.biased:
+        params["a"] = draw(keys[1], (1 if shape.symmetry is not None else shape.n_sites,))
+        params["b"] = draw(keys[2], (shape.n_features,))
+    return params
+
+
+def _expand(shape: _Shape, params: Params) -> tuple[Array, Array, Array]:
+    """a (N,), b (M,), W (N, M) of the equivalent plain RBM, M padded to blocks."""
+    weights = params["W"]
+    n, dtype = shape.n_sites, weights.dtype
+    a = jnp.broadcast_to(params.get("a", jnp.zeros((1,), dtype)), (n,))
+    b = params.get("b", jnp.zeros((shape.n_features,), dtype))
+    if shape.inverse is not None:
+        n_group = len(shape.inverse)
+        weights = weights[:, shape.inverse].reshape(-1, n).T
+        b = jnp.repeat(b, n_group)
+    pad = shape.n_padded - shape.n_hidden
+    return a, jnp.pad(b, (0, pad)), jnp.pad(weights, ((0, 0), (0, pad)))
+
+
+def _thetas(b: Array, weights: Array, sigma: Array) -> Array:
+    """theta, (M, B): walkers trailing."""
+    spins = sigma.T.astype(weights.real.dtype)
+    if not jnp.iscomplexobj(weights):
+        return weights.T @ spins + b[:, None]
+    # Two real products cost half of a complex one, since sigma is real.
+    re = weights.real.T @ spins + b.real[:, None]
+    im = weights.imag.T @ spins + b.imag[:, None]
+    return lax.complex(re, im)
+
+
+def _log_cosh(theta: Array) -> Array:
+    sign = jnp.where(theta.real < 0, -1, 1).astype(theta.real.dtype)
+    z = theta * sign
+    return z + jnp.log1p(jnp.exp(-2 * z)) - math.log(2.0)
+
+
+def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:
+    a, b, weights = _expand(shape, params)
+    visible = jnp.sum(sigma.astype(shape.real) * a[None, :], axis=1)
+    return visible + jnp.sum(_log_cosh(_thetas(b, weights, sigma)), axis=0)
+
+
+def _planes(x: Array) -> tuple[Array, ...]:
+    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+
+
+def _mul(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
+    if len(x) == 1:
+        return (x[0] * y[0],)
+    return (x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0])
+
+
+def _log_one_plus(shape: _Shape, u: tuple[Array, ...]) -> Array:
+    """sum_j ln |1 + u_j| for planes (M, B): products over blocks, then logs."""
+    size = shape.block_size
+    factor = 1 + u[0] if len(u) == 1 else (1 + u[0]) ** 2 + u[1] ** 2
+    blocks = jnp.prod(factor.reshape(size, -1, factor.shape[1]), axis=0)
+    # Without the barrier XLA:CPU recomputes the product for every logarithm.
+    logs = jnp.sum(jnp.log(lax.optimization_barrier(blocks)), axis=0)
+    return logs if len(u) == 1 else 0.5 * logs
+
+
+def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
+    a, b, weights = _expand(shape, params)
+    limit = CLIP[shape.precision]
+    double = 2 * _thetas(b, weights, sigma)
+    if shape.is_complex:
+        size = jnp.exp(jnp.clip(double.real, -limit, limit))
+        u = (size * jnp.cos(double.imag), size * jnp.sin(double.imag))
+    else:
+        u = (jnp.exp(jnp.clip(double, -limit, limit)),)
+    padded = jnp.pad(weights, ((0, 1), (0, 0)))
+    blocks = padded.reshape(shape.n_sites + 1, shape.block_size, -1).sum(axis=1)
+    return RBMCache(
+        u=u,
+        log_den=_log_one_plus(shape, u),
+        up=_planes(jnp.exp(-4 * padded)),
+        down=_planes(jnp.exp(4 * padded)),
+        c=2 * (padded.sum(axis=1) - jnp.pad(a, (0, 1))),
+        block_c=2 * blocks,
+    )
+
+
+def _site_values(shape: _Shape, sigma: Array, sites: Array) -> list[Array]:
+    """Spins at the k sites of a move, each (B,); 0 for padding."""
+    sigma_t = sigma.T
+    rows = []
+    for c in range(sites.shape[0]):
+        site = jnp.minimum(sites[c], shape.n_sites - 1)
+        row = lax.dynamic_index_in_dim(sigma_t, site, 0, keepdims=False)
+        rows.append(jnp.where(sites[c] < shape.n_sites, row, 0).astype(shape.real))
+    return rows
+
+
+def _pick(table: tuple[Array, ...], site: Array) -> tuple[Array, ...]:
+    return tuple(lax.dynamic_index_in_dim(t, site, 0, keepdims=False) for t in table)
+
+
+def _factor(cache: RBMCache, move: Move, spins: list[Array]) -> tuple[Array, ...]:
+    """What a move multiplies u by, planes (M, B)."""
+    pairs = []
+    if move.exchange:
+        # The spins are antiparallel: two cases instead of four.
+        first, second = move.sites[0], move.sites[1]
+        up = _mul(_pick(cache.up, first), _pick(cache.down, second))
+        down = _mul(_pick(cache.down, first), _pick(cache.up, second))
+        pairs.append((up, down, spins[0]))
+    else:
+        for c, spin in enumerate(spins):
+            site = move.sites[c]
+            pairs.append((_pick(cache.up, site), _pick(cache.down, site), spin))
+    factor: tuple[Array, ...] | None = None
+    for up, down, spin in pairs:
+        is_up = (spin > 0)[None, :]
+        chosen = tuple(
+            jnp.where(is_up, x[:, None], y[:, None]) for x, y in zip(up, down)
+        )
+        factor = chosen if factor is None else _mul(factor, chosen)
+    assert factor is not None
+    return factor
+
+
+def _visible(cache: RBMCache, move: Move, spins: list[Array]) -> Array:
+    """sum over the flipped sites of sigma_i c_i, (B,)."""
+    if move.exchange:
+        return spins[0] * (cache.c[move.sites[0]] - cache.c[move.sites[1]])
+    total = spins[0] * cache.c[move.sites[0]]
+    for c, spin in enumerate(spins[1:], start=1):
+        total = total + spin * cache.c[move.sites[c]]
+    return total
+
+
+def _try_move(
+    shape: _Shape, params: Params, cache: RBMCache, sigma: Array, move: Move
+) -> tuple[Array, RBMPending]:
+    spins = _site_values(shape, sigma, move.sites)
+    factor = _factor(cache, move, spins)
+    log_den = _log_one_plus(shape, _mul(cache.u, factor))
+    real_part = _visible(cache, move, spins).real + log_den - cache.log_den
+    return 2 * real_part, RBMPending(factor, log_den)
+
+
+def _commit(
+    shape: _Shape, cache: RBMCache, pending: RBMPending, accept: Array
+) -> RBMCache:
+    keep = accept[None, :]
+    u = tuple(
+        jnp.where(keep, new, old)
+        for new, old in zip(_mul(cache.u, pending.factor), cache.u)
+    )
+    log_den = jnp.where(accept, pending.log_den, cache.log_den)
+    return cache._replace(u=u, log_den=log_den)
+
+
+def _log_ratios(
+    shape: _Shape, params: Params, cache: RBMCache, sigma: Array, moves: Moves
+) -> Array:
+    one = _real_log_ratio if not shape.is_complex else _complex_log_ratio
+    prepared = None if not shape.is_complex else _block_products(shape, cache.u)
+
+    def body(row: tuple[Array, Array]) -> Array:
+        move = Move(row[0], row[1], moves.exchange)
+        return one(shape, cache, prepared, sigma, move)
+
+    return lax.map(body, (jnp.asarray(moves.sites), jnp.asarray(moves.shift)))
+
+
+def _real_log_ratio(
+    shape: _Shape, cache: RBMCache, prepared: None, sigma: Array, move: Move
+) -> Array:
+    spins = _site_values(shape, sigma, move.sites)
+    u = _mul(cache.u, _factor(cache, move, spins))
+    log_den = _log_one_plus(shape, u)
+    return _visible(cache, move, spins) + log_den - cache.log_den
+
+
+def _block_products(shape: _Shape, u: tuple[Array, ...]) -> Array:
+    """prod of (1 + u) over each block, complex (M / block size, B)."""
+    z = lax.complex(1 + u[0], u[1])
+    return jnp.prod(z.reshape(shape.block_size, -1, z.shape[1]), axis=0)
+
+
+def _complex_log_ratio(
+    shape: _Shape, cache: RBMCache, prepared: Array, sigma: Array, move: Move
+) -> Array:
+    """Products of cosh(theta') / cosh(theta) over blocks, each of order one."""
+    spins = _site_values(shape, sigma, move.sites)
+    u = _mul(cache.u, _factor(cache, move, spins))
+    ratio = lax.optimization_barrier(_block_products(shape, u)) / prepared
+    # Dividing exp(-delta) out of every block keeps the product in range.
+    shift = spins[0][None, :] * cache.block_c[move.sites[0]][:, None]
+    for c, spin in enumerate(spins[1:], start=1):
+        shift = shift + spin[None, :] * cache.block_c[move.sites[c]][:, None]
+    total = _log_product(ratio * jnp.exp(shift))
+    visible = spins[0] * _bias(cache, move.sites[0])
+    for c, spin in enumerate(spins[1:], start=1):
+        visible = visible + spin * _bias(cache, move.sites[c])
+    return visible + total
+
+
+def _bias(cache: RBMCache, site: Array) -> Array:
+    """-2 a_i."""
+    return cache.c[site] - jnp.sum(cache.block_c[site])
+
+
+def _log_product(z: Array) -> Array:
+    """ln of the product over the leading axis, in groups that cannot overflow."""
+    group = 8
+    while z.shape[0] > group:
+        pad = -z.shape[0] % group
+        z = jnp.pad(z, ((0, pad), (0, 0)), constant_values=1)
+        z = lax.optimization_barrier(jnp.prod(z.reshape(group, -1, z.shape[1]), 0))
+    return jnp.log(jnp.prod(z, axis=0))
+
+
+def _scores(shape: _Shape, params: Params, sigma: Array) -> Any:
+    a, b, weights = _expand(shape, params)
+    spins = sigma.astype(shape.real)
+    tanh = jnp.tanh(_thetas(b, weights, sigma))[: shape.n_hidden]
+    if shape.symmetry is None:
+        t = tanh.T[:, None, :]
+        scores = {"W": (spins[:, None, :], t)}
+        if shape.biased:
+            scores |= {"a": (spins[:, None, :],), "b": (t,)}
+        return scores
+    scores = {"W": (_filter_scores(shape, tanh, sigma),)}
+    if shape.biased:
+        per_filter = tanh.reshape(shape.n_features, -1, tanh.shape[1]).sum(axis=1)
+        scores["a"] = (spins.sum(axis=1)[:, None, None],)
+        scores["b"] = (per_filter.T[:, None, :],)
+    return scores
+
+
+def _filter_scores(shape: _Shape, tanh: Array, sigma: Array) -> Array:
+    """d log psi / d w_{f d} = sum_g tanh_{f g} sigma[perm_g(d)], (B, 1, alpha N)."""
+    assert shape.symmetry is not None
+    n_batch = sigma.shape[0]
+    t = tanh.reshape(shape.n_features, -1, n_batch).transpose(2, 0, 1)
+    moved = sigma[:, shape.symmetry].astype(shape.real)
+    if shape.is_complex:
+        planes = [jnp.einsum("bfg,bgd->bfd", x, moved) for x in (t.real, t.imag)]
+        out = lax.complex(*planes)
+    else:
+        out = jnp.einsum("bfg,bgd->bfd", t, moved)
+    return out.reshape(n_batch, 1, -1)

@@ -1,0 +1,109 @@
+"""The walker mesh: one axis over all devices, and the few collectives we use.
+
+Per-walker code runs in ``jax.shard_map`` with ``check_vma=False``: with the
+default a vjp with respect to replicated parameters inserts a hidden psum, and
+per-sample scores come out wrong on two devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vmc.base import WALKERS
+from vmc.errors import JobError
+
+#: Replicated over devices / split over walkers along the leading axis.
+REPLICATED = PartitionSpec()
+BY_WALKER = PartitionSpec(WALKERS)
+
+
+def walker_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A 1-D mesh over the given devices, by default all of them."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), (WALKERS,))
+
+
+def check_divisible(n_chains: int, n_devices: int) -> None:
+    """Refuse a number of chains that the devices cannot share evenly.
+
+    Raises:
+        JobError: names the nearest numbers that work.
+    """
+    if n_chains < 1:
+        raise JobError(f"n_chains is {n_chains}; at least one chain is needed")
+    if n_chains % n_devices:
+        below = n_chains // n_devices * n_devices
+        near = [n for n in (below, below + n_devices) if n > 0]
+        raise JobError(
+            f"n_chains = {n_chains} cannot be split over {n_devices} devices evenly; "
+            f"the nearest valid numbers are {' and '.join(map(str, near))}"
+        )
+
+
+def per_walker(
+    function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """``function`` on each device's share of the walkers; see the module docstring."""
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
+
+
+def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Put host arrays onto the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
+def n_devices() -> int:
+    """Devices along the walker axis; call inside `per_walker`."""
+    return lax.axis_size(WALKERS)
+
+
+def total(x: Any) -> Any:
+    """Sum over devices."""
+    return lax.psum(x, WALKERS)
+
+
+def mean(x: Any) -> Any:
+    """Mean over devices."""
+    return lax.pmean(x, WALKERS)
+
+
+def largest(x: Array) -> Array:
+    """Maximum over devices."""
+    return lax.pmax(x, WALKERS)
+
+
+def gather(x: Array, axis: int = 0) -> Array:
+    """Rows of every device in global order, on every device."""
+    if n_devices() == 1:
+        return x
+    return lax.all_gather(x, WALKERS, axis=axis, tiled=True)
+
+
+def local_rows(x: Array, n_local: int, axis: int = 0) -> Array:
+    """This device's rows of a replicated array."""
+    if n_devices() == 1:
+        return x
+    start = lax.axis_index(WALKERS) * n_local
+    return lax.dynamic_slice_in_dim(x, start, n_local, axis)
+
+
+def from_first(tree: Any) -> Any:
+    """Everybody takes the first device's value.
+
+    A redundant solve may differ in its last bits between unlike nodes, and
+    replicated parameters would drift apart unnoticed.
+    """
+    if n_devices() == 1:
+        return tree
+    first = lax.axis_index(WALKERS) == 0
+    return jax.tree.map(
+        lambda x: lax.psum(jnp.where(first, x, jnp.zeros_like(x)), WALKERS), tree
+    )

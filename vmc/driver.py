@@ -1,0 +1,487 @@
+"""The optimisation: sample, local energies, estimate, force, precondition, apply."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jax.sharding import Mesh
+
+from vmc import distributed, stats
+from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
+from vmc.distributed import BY_WALKER, REPLICATED
+from vmc.errors import JobError, NumericalError
+from vmc.estimators import energy_moments, local_energies, weighted_scores
+from vmc.geometry import Geometry
+from vmc.keys import Purpose, derive, root_key
+
+#: Steps that R-hat and tau are pooled over.
+WINDOW = 20
+#: Largest tolerated difference of a cached and a recomputed Re log psi.
+DRIFT_LIMIT = {"float64": 1e-6, "mixed": 5e-2, "float32": 5e-2}
+#: Draws of the final measurement per call, and sweeps discarded before it.
+MEASURE_DRAWS = 16
+MEASURE_DISCARD = 10
+
+#: Columns of the per-step records, in the order in which they are reported.
+COLUMNS = (
+    "step",
+    "energy",
+    "error",
+    "variance",
+    "acceptance",
+    "r_hat",
+    "tau",
+    "grad_norm",
+    "update_norm",
+    "kl",
+    "diag_shift",
+    "condition",
+    "learning_rate",
+    "drift",
+    "seconds",
+)
+
+Records = dict[str, np.ndarray]
+
+
+class Control(NamedTuple):
+    """What the host carries between steps.
+
+    Attributes:
+        window: mean local energy of each chain in the last steps,
+            (at most `WINDOW`, n_chains).
+    """
+
+    window: np.ndarray
+
+
+class _Carry(NamedTuple):
+    """What one traced step hands to the next; ``good`` falls once and stays."""
+
+    params: Params
+    opt_state: Any
+    chains: Any
+    good: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VMC:
+    """A ground-state search, ready to run.
+
+    >>> vmc = VMC(hamiltonian, wavefunction, sampler, optimizer, seed=1) # doctest: +SKIP
+    >>> state = vmc.init()                                               # doctest: +SKIP
+    >>> state, records = vmc.advance(state, 100)                         # doctest: +SKIP
+    >>> vmc.measure(state, 65536)                                        # doctest: +SKIP
+
+    Attributes:
+        hamiltonian: H, a pytree and an argument of every compiled function.
+        wavefunction: psi.
+        sampler: draws samples; ``n_chains * n_draws`` per step.
+        optimizer: an optax transformation; those of `vmc.precondition` receive the
+            lazy geometry of the step, others 2F.
+        learning_rate: step -> learning rate, for the records.
+        seed: of every random number of the run.
+        mesh: devices, default all.
+        precision: "float64", "float32" or "mixed".
+        steps_per_dispatch: steps between two looks of the host.
+        chunk: samples per chunk of the local energies; None takes all at once.
+        doubled_from: step from which twice the draws are taken, or None.
+    """
+
+    hamiltonian: Hamiltonian
+    wavefunction: WaveFunction
+    sampler: Sampler
+    optimizer: optax.GradientTransformation
+    learning_rate: Callable[[Any], Any] | float = math.nan
+    seed: int = 0
+    mesh: Mesh | None = None
+    precision: str = "float64"
+    steps_per_dispatch: int = 10
+    chunk: int | None = None
+    doubled_from: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a precision that JAX would silently lower.
+
+        Raises:
+            JobError: 64-bit numbers are needed but off, or an unknown precision.
+        """
+        if self.precision not in DRIFT_LIMIT:
+            raise JobError(
+                f'precision is "{self.precision}"; it is float64, mixed or float32'
+            )
+        if self.precision != "float32" and not jax.config.read("jax_enable_x64"):
+            raise JobError(
+                f'precision = "{self.precision}" needs 64-bit numbers, but JAX has them '
+                'off. Call jax.config.update("jax_enable_x64", True) before any array '
+                "is made (the command line does), or set JAX_ENABLE_X64=1."
+            )
+        distributed.check_divisible(self.sampler.n_chains, self._mesh.size)
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh:
+        return self.mesh or distributed.walker_mesh()
+
+    @functools.cached_property
+    def n_parameters(self) -> int:
+        """Numbers in the parameters; a complex one counts once."""
+        shapes = jax.eval_shape(self.wavefunction.init, jax.random.key(0))
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    def init(self) -> VMCState:
+        """Random parameters and thermalised walkers."""
+        key = root_key(self.seed)
+
+        def start(key: Key) -> tuple[Any, ...]:
+            params = self.wavefunction.init(derive(key, Purpose.PARAMS))
+            return params, self.optimizer.init(params), self.sampler.init(key, params)
+
+        specs = (REPLICATED, REPLICATED, BY_WALKER)
+        program = distributed.per_walker(start, self._mesh, (REPLICATED,), specs)
+        params, opt_state, chains = jax.jit(program)(key)
+        window = np.zeros((0, self.sampler.n_chains))
+        return VMCState(
+            np.zeros((), np.int32), params, opt_state, chains, key, Control(window)
+        )
+
+    def n_draws(self, step: int) -> int:
+        """Draws per chain at a step."""
+        late = self.doubled_from is not None and step >= self.doubled_from
+        return self.sampler.n_draws * (2 if late else 1)
+
+    def advance(self, state: VMCState, n_steps: int) -> tuple[VMCState, Records]:
+        """Up to ``n_steps`` steps in one dispatch, which ends at a fixed step.
+
+        Dispatches end at multiples of `steps_per_dispatch` and where the number of
+        draws changes, whatever ``n_steps`` is, so that resuming a run repeats it.
+
+        Args:
+            state: where to start.
+            n_steps: at most this many steps.
+
+        Returns:
+            The new state and one record per step.
+
+        Raises:
+            NumericalError: an energy or update was not finite, or the cache
+                drifted; it carries ``state`` (the last good one) and ``records``.
+        """
+        step = int(state.step)
+        stops = [step + n_steps, (step // self._size + 1) * self._size]
+        if self.doubled_from is not None and step < self.doubled_from:
+            stops.append(self.doubled_from)
+        n = min(stops) - step
+        started = time.perf_counter()
+        out = self._dispatch(self.n_draws(step))(
+            self.hamiltonian,
+            _Carry(state.params, state.opt_state, state.chains, jnp.asarray(True)),
+            state.key,
+            jnp.asarray(step, jnp.int32),
+            jnp.asarray(n, jnp.int32),
+        )
+        carry, rows, chain_means = jax.block_until_ready(out)
+        seconds = (time.perf_counter() - started) / n
+        done = n if bool(carry.good) else int(np.asarray(rows["ok"])[:n].argmin())
+        means = np.asarray(chain_means)[:done]
+        records, window = self._records(state, rows, means, done, seconds)
+        state = VMCState(
+            np.asarray(step + done, np.int32),
+            carry.params,
+            carry.opt_state,
+            carry.chains,
+            state.key,
+            Control(window),
+        )
+        if done < n:
+            failed = {name: float(np.asarray(row)[done]) for name, row in rows.items()}
+            raise _numerical_error(step + done, failed, state, records, self.precision)
+        return state, records
+
+    @property
+    def _size(self) -> int:
+        return self.steps_per_dispatch
+
+    def _records(
+        self,
+        state: VMCState,
+        rows: dict[str, Array],
+        means: np.ndarray,
+        done: int,
+        seconds: float,
+    ) -> tuple[Records, np.ndarray]:
+        records = {
+            name: np.asarray(row)[:done].astype(np.float64)
+            for name, row in rows.items()
+            if name != "ok"
+        }
+        history = np.concatenate([state.control.window, means])
+        n_chains = means.shape[1]
+        records["error"] = (
+            np.std(means, axis=1, ddof=1) / math.sqrt(n_chains)
+            if n_chains > 1
+            else np.full(done, np.nan)
+        )
+        # One look per step at the window that ends there, so that the logged
+        # numbers do not depend on where a run was cut and resumed.
+        start = len(state.control.window)
+        looks = [
+            stats.pooled(history[max(0, start + i + 1 - WINDOW) : start + i + 1])
+            for i in range(done)
+        ]
+        records["r_hat"] = np.array([look.r_hat for look in looks])
+        records["tau"] = np.array([look.tau for look in looks])
+        first = int(state.step)
+        records["step"] = np.arange(first + 1, first + done + 1)
+        rate = self.learning_rate
+        records["learning_rate"] = np.array(
+            [
+                float(rate(np.asarray(i, np.int32))) if callable(rate) else rate
+                for i in range(first, first + done)
+            ]
+        )
+        records["seconds"] = np.full(done, seconds)
+        return {name: records[name] for name in COLUMNS}, history[-WINDOW:]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a VMC lives as long as its run
+    def _dispatch(self, n_draws: int) -> Callable[..., Any]:
+        """Compiled loop over the steps of one dispatch."""
+        sampler = self.sampler.with_draws(n_draws)
+        step_of = functools.partial(_step, self, sampler)
+
+        def run(
+            hamiltonian: Hamiltonian, carry: _Carry, key: Key, first: Array, n: Array
+        ) -> tuple[_Carry, dict[str, Array], Array]:
+            shapes = jax.eval_shape(step_of, hamiltonian, carry, key, first)[1:]
+            buffers = jax.tree.map(
+                lambda x: jnp.zeros((self._size, *x.shape), x.dtype), shapes
+            )
+
+            def body(i: Array, loop: Any) -> Any:
+                carry, buffers = loop
+                carry, *outputs = step_of(hamiltonian, carry, key, first + i)
+                buffers = jax.tree.map(
+                    lambda b, x: b.at[i].set(x), buffers, tuple(outputs)
+                )
+                return carry, buffers
+
+            carry, buffers = lax.fori_loop(0, n, body, (carry, buffers))
+            return carry, *buffers
+
+        carry_spec = _Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
+        program = distributed.per_walker(
+            run,
+            self._mesh,
+            (REPLICATED, carry_spec, REPLICATED, REPLICATED, REPLICATED),
+            (carry_spec, REPLICATED, REPLICATED),
+        )
+        return jax.jit(program)
+
+    def measure(
+        self,
+        state: VMCState,
+        n_samples: int,
+        *,
+        to_error: float | None = None,
+        progress: Callable[[stats.Estimate], None] | None = None,
+    ) -> stats.Estimate:
+        """Energy of the frozen parameters, on fresh random numbers.
+
+        Args:
+            state: parameters and starting walkers; it is not changed.
+            n_samples: samples over all devices, rounded up to whole draws.
+            to_error: go on beyond ``n_samples`` (up to 64 times as many) until the
+                error is below this fraction of the energy.
+            progress: called with the estimate so far.
+
+        Returns:
+            The estimate of the total energy.
+
+        Raises:
+            NumericalError: an energy was not finite.
+        """
+        key = derive(state.key, Purpose.MEASURE, int(state.step))
+        n_chains = self.sampler.n_chains
+        target = -(-n_samples // n_chains)
+        limit = target * (64 if to_error else 1)
+        chains, drawn = state.chains, 0
+        energies: list[np.ndarray] = []
+        squares: list[np.ndarray] = []
+        result = None
+        while result is None or drawn < target + MEASURE_DISCARD:
+            discard = drawn < MEASURE_DISCARD
+            left = (MEASURE_DISCARD if discard else target + MEASURE_DISCARD) - drawn
+            n = min(MEASURE_DRAWS, left)
+            chains, eloc, drift = self._measure_program(
+                self.hamiltonian, state.params, chains, key, drawn, n
+            )
+            drawn += n
+            rows = np.asarray(eloc)[:n]
+            if not np.all(np.isfinite(rows)) or not self._drift_ok(float(drift)):
+                raise NumericalError(
+                    f"the measurement met a local energy of {np.max(np.abs(rows))} (cache "
+                    f"drift {float(drift):.1e}). The parameters are not usable: resume "
+                    "from an earlier checkpoint with a smaller learning_rate."
+                )
+            if discard:
+                continue
+            energies.append(rows.real)
+            squares.append(np.abs(rows) ** 2)
+            x = np.concatenate(energies)
+            variance = float(np.mean(np.concatenate(squares)) - np.mean(x) ** 2)
+            result = stats.estimate(x, max(variance, 0.0))
+            if progress:
+                progress(result)
+            wanted = to_error and result.error > to_error * abs(result.mean)
+            if wanted and drawn >= target + MEASURE_DISCARD:
+                target = min(target + max(target // 2, 1), limit)
+        return result
+
+    def _drift_ok(self, drift: float) -> bool:
+        return drift <= DRIFT_LIMIT[self.precision]
+
+    @functools.cached_property
+    def _measure_program(self) -> Callable[..., Any]:
+        sampler = self.sampler.with_draws(1)
+
+        def run(
+            hamiltonian: Hamiltonian,
+            params: Params,
+            chains: Any,
+            key: Key,
+            start: Array,
+            n: Array,
+        ) -> tuple[Any, Array, Array]:
+            def draw(chains: Any, t: Array) -> tuple[Any, Array, Array]:
+                chains, samples, info = sampler.sample(derive(key, t), params, chains)
+                eloc = local_energies(
+                    self.wavefunction, hamiltonian, params, samples[0], self.chunk
+                )
+                return chains, distributed.gather(eloc), distributed.largest(info.drift)
+
+            shape = jax.eval_shape(draw, chains, jnp.zeros((), jnp.int32))
+
+            def body(i: Array, loop: Any) -> Any:
+                chains, rows, drift = loop
+                chains, row, new = draw(chains, start + i)
+                return chains, rows.at[i].set(row), jnp.maximum(drift, new)
+
+            rows = jnp.zeros((MEASURE_DRAWS, *shape[1].shape), shape[1].dtype)
+            loop = (chains, rows, jnp.zeros((), shape[2].dtype))
+            return lax.fori_loop(0, n, body, loop)
+
+        specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED, REPLICATED, REPLICATED)
+        program = distributed.per_walker(
+            run, self._mesh, specs, (BY_WALKER, REPLICATED, REPLICATED)
+        )
+        return jax.jit(program)
+
+
+def _step(
+    vmc: VMC,
+    sampler: Sampler,
+    hamiltonian: Hamiltonian,
+    carry: _Carry,
+    root: Key,
+    step: Array,
+) -> tuple[_Carry, dict[str, Array], Array]:
+    """One optimisation step on one device's walkers."""
+    wf, params = vmc.wavefunction, carry.params
+    key = derive(root, step, 0)
+
+    chains, samples, info = sampler.sample(key, params, carry.chains)
+    sigma = samples.reshape(-1, samples.shape[-1])
+    eloc = local_energies(wf, hamiltonian, params, sigma, vmc.chunk)
+    if vmc.precision == "mixed":
+        eloc = eloc.astype(jnp.promote_types(eloc.dtype, jnp.float64))
+    energy, variance = energy_moments(eloc)
+
+    solve = "float32" if vmc.precision == "float32" else "float64"
+    scores = functools.partial(wf.scores, params, sigma)
+    geometry = Geometry(scores, params, eloc, solve)
+    gradient = _first_order_gradient(vmc, params, sigma, geometry)
+    optimizer = optax.with_extra_args_support(vmc.optimizer)
+    updates, opt_state = optimizer.update(
+        gradient, carry.opt_state, params, geometry=geometry
+    )
+    new_params = optax.apply_updates(params, updates)
+
+    if geometry.was_used:
+        gradient = jax.tree.map(lambda f: 2 * f, geometry.force)
+    drift = distributed.largest(info.drift)
+    row = {
+        "energy": energy,
+        "variance": variance,
+        "acceptance": distributed.mean(info.acceptance),
+        "grad_norm": optax.global_norm(gradient),
+        "update_norm": optax.global_norm(updates),
+        "kl": _from_state(opt_state, "kl"),
+        "diag_shift": _from_state(opt_state, "diag_shift"),
+        "condition": _from_state(opt_state, "condition"),
+        "drift": drift,
+    }
+    finite = [jnp.isfinite(row[x]) for x in ("energy", "variance", "update_norm")]
+    ok = functools.reduce(jnp.logical_and, finite)
+    ok = ok & (drift <= DRIFT_LIMIT[vmc.precision])
+    row["ok"] = ok
+    good = carry.good & ok
+    new = (new_params, opt_state, chains)
+    kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, tuple(carry[:3]))
+    draws = eloc.real.reshape(samples.shape[:2])
+    chain_means = distributed.gather(jnp.mean(draws, axis=0))
+    return _Carry(*kept, good), row, chain_means
+
+
+def _first_order_gradient(
+    vmc: VMC, params: Params, sigma: Array, geometry: Geometry
+) -> Params:
+    """2F by one reverse pass; compiled away where the optimiser ignores it."""
+    weights = geometry.centred * (2.0 / geometry.n_samples)
+    weights = weights.astype(
+        jnp.promote_types(weights.dtype, jax.tree.leaves(params)[0].real.dtype)
+    )
+    out = weighted_scores(vmc.wavefunction, params, sigma, weights)
+    out = distributed.total(out)
+    return jax.tree.map(lambda g, p: g.astype(p.dtype), out, params)
+
+
+def _from_state(opt_state: Any, name: str) -> Array:
+    """A number that some link of the optimiser reports, or nan."""
+    value = optax.tree_utils.tree_get(opt_state, name)
+    return jnp.asarray(jnp.nan if value is None else value)
+
+
+def _numerical_error(
+    step: int, row: dict[str, float], state: VMCState, records: Records, precision: str
+) -> NumericalError:
+    seen = ", ".join(
+        f"{name} = {row[name]:.6g}"
+        for name in ("energy", "variance", "update_norm", "drift")
+    )
+    limit = DRIFT_LIMIT[precision]
+    if row["drift"] > limit or math.isnan(row["drift"]):
+        cause = (
+            f"the sampler's cached amplitudes drifted by more than {limit:g}: weights "
+            'have grown beyond the range of the cache (precision = "float64" has more)'
+        )
+    else:
+        cause = (
+            "likely causes: a learning_rate too large, a diag_shift too small, or "
+            "walkers stuck where psi is almost zero"
+        )
+    return NumericalError(
+        f"step {step + 1} went wrong ({seen}); {cause}. The state after step {step} is "
+        "kept; go on from it with a smaller optimizer.learning_rate or a larger "
+        "optimizer.diag_shift.",
+        state,
+        records,
+    )

@@ -1,0 +1,81 @@
+"""Local energies and forces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from vmc import distributed
+from vmc.base import Hamiltonian, Params, WaveFunction
+from vmc.chunking import map_chunks
+
+
+def local_energies(
+    wavefunction: WaveFunction,
+    hamiltonian: Hamiltonian,
+    params: Params,
+    sigma: Array,
+    chunk: int | None = None,
+) -> Array:
+    """E_loc(sigma) = sum_sigma' <sigma|H|sigma'> psi(sigma') / psi(sigma).
+
+    Args:
+        wavefunction: psi.
+        hamiltonian: H.
+        params: parameters of psi.
+        sigma: int8 (B, N).
+        chunk: samples at a time, to bound memory; None takes all at once.
+
+    Returns:
+        (B,); real where psi is positive and H real, complex otherwise.
+    """
+
+    def some(sigma: Array) -> Array:
+        energy = hamiltonian.diagonal(sigma)
+        moves = hamiltonian.moves
+        if moves.n_moves == 0:
+            return energy
+        cache = wavefunction.cache(params, sigma)
+        log_ratios = wavefunction.log_ratios(params, cache, sigma, moves)
+        elements = hamiltonian.elements(sigma)
+        # Forbidden moves may have any ratio, infinite ones too: mask before exp.
+        zero = jnp.zeros((), log_ratios.dtype)
+        ratios = jnp.exp(jnp.where(elements == 0, zero, log_ratios))
+        return energy + jnp.sum(elements * ratios, axis=0)
+
+    if chunk is None or chunk >= sigma.shape[0]:
+        return some(sigma)
+    return map_chunks(some, sigma, chunk)
+
+
+def weighted_scores(
+    wavefunction: WaveFunction, params: Params, sigma: Array, weights: Array
+) -> Any:
+    """sum_b conj(O_b) w_b over this device's samples, by one reverse pass.
+
+    No Jacobian is formed.  For real parameters the real part is returned.
+
+    Args:
+        wavefunction: psi.
+        params: its parameters.
+        sigma: int8 (B, N).
+        weights: (B,), real or complex.
+
+    Returns:
+        A pytree like params.
+    """
+    log_psi, pull = jax.vjp(lambda p: wavefunction.log_psi(p, sigma), params)
+    if not jnp.iscomplexobj(log_psi):
+        weights = weights.real
+    (out,) = pull(jnp.conj(weights).astype(log_psi.dtype))
+    return jax.tree.map(jnp.conj, out)
+
+
+def energy_moments(eloc: Array) -> tuple[Array, Array]:
+    """Mean energy (real) and variance <|E_loc - E|^2> over all devices' samples."""
+    centre = distributed.mean(jnp.mean(eloc))
+    variance = distributed.mean(jnp.mean(jnp.abs(eloc - centre) ** 2))
+    return centre.real, variance

@@ -1,0 +1,274 @@
+"""The geometry of a step: lazy products with the centred score matrix.
+
+With Ns samples over all devices, O_bk = d log psi(sigma_b) / d theta_k,
+
+Oc = (O - <O>) / sqrt(Ns)     centred and scaled score matrix, rows = samples
+eps = (E_loc - E) / sqrt(Ns)  centred local energies
+F = Oc^H eps                  force; S = Oc^H Oc;  T = Oc Oc^H
+
+For real parameters S and F are the real parts, and the rows of Oc and eps are
+their real and imaginary parts stacked, which gives the same S and F.  Complex
+parameters are holomorphic (see `vmc.base.WaveFunction`).
+
+The score matrix stays in factors (`vmc.base.ScoreFactors`): T is a sum of
+products of small Gram matrices, and no Jacobian of size Ns x P need exist.
+Everything is computed when first asked for; an optimiser that never asks pays
+nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from vmc import distributed
+from vmc.base import Params, ScoreFactors
+
+_LETTERS = "ijklmnop"
+
+
+def expand_factors(factors: ScoreFactors) -> Array:
+    """Dense rows (B, G * n_1 * n_2 * ...) of one leaf."""
+    letters = _LETTERS[: len(factors)]
+    terms = ",".join(f"bg{c}" for c in letters)
+    out = jnp.einsum(f"{terms}->bg{letters}", *factors)
+    return out.reshape(out.shape[0], -1)
+
+
+def _times_vector(factors: ScoreFactors, vector: Array) -> Array:
+    """O v for one leaf: (B,)."""
+    groups = factors[0].shape[1]
+    sizes = tuple(f.shape[2] for f in factors)
+    out = vector.reshape(groups, *sizes)
+    letters = _LETTERS[: len(factors)]
+    out = jnp.einsum(f"g{letters},bg{letters[-1]}->bg{letters[:-1]}", out, factors[-1])
+    for c in range(len(factors) - 2, -1, -1):
+        left = letters[:c]
+        out = jnp.einsum(f"bg{left}{letters[c]},bg{letters[c]}->bg{left}", out, factors[c])
+    return jnp.sum(out, axis=1)
+
+
+def _times_rows(factors: ScoreFactors, rows: Array, shape: tuple[int, ...]) -> Array:
+    """O^H x for one leaf, in the leaf's shape."""
+    letters = _LETTERS[: len(factors)]
+    first = jnp.conj(factors[0]) * rows[:, None, None]
+    terms = ",".join(f"bg{c}" for c in letters)
+    rest = [jnp.conj(f) for f in factors[1:]]
+    return jnp.einsum(f"{terms}->g{letters}", first, *rest).reshape(shape)
+
+
+def _gram(left: ScoreFactors, right: ScoreFactors, conjugate: bool) -> Array:
+    """sum_g prod_f L_f R_f^H (or L_f R_f^T): (B, Ns)."""
+
+    def one(pairs: list[tuple[Array, Array]]) -> Array:
+        out = None
+        for x, y in pairs:
+            part = x @ (jnp.conj(y) if conjugate else y).T
+            out = part if out is None else out * part
+        assert out is not None
+        return out
+
+    groups = left[0].shape[1]
+    if groups == 1:
+        return one([(x[:, 0], y[:, 0]) for x, y in zip(left, right)])
+
+    def add(total: Array, pairs: Any) -> tuple[Array, None]:
+        return total + one(pairs), None
+
+    swapped = [
+        (jnp.swapaxes(x, 0, 1), jnp.swapaxes(y, 0, 1)) for x, y in zip(left, right)
+    ]
+    dtype = jnp.result_type(*left, *right)
+    zero = jnp.zeros((left[0].shape[0], right[0].shape[0]), dtype)
+    return lax.scan(add, zero, swapped)[0]
+
+
+class Geometry:
+    """Lazy products with the centred scores; lives inside one traced step.
+
+    Args:
+        scores: () -> pytree of `ScoreFactors` of this device's samples.
+        params: parameters, for shapes and dtypes.
+        eloc: local energies of this device's samples, (B,).
+        precision: dtype of gathered matrices and solves ("float64" or "float32").
+    """
+
+    def __init__(
+        self,
+        scores: Callable[[], Any],
+        params: Params,
+        eloc: Array,
+        precision: str = "float64",
+    ) -> None:
+        self._scores = scores
+        self.real_dtype = jnp.dtype(precision)
+        self.n_local = eloc.shape[0]
+        self.n_samples = self.n_local * distributed.n_devices()
+        self.scale = 1.0 / math.sqrt(self.n_samples)
+        self.energy = distributed.mean(jnp.mean(eloc))
+        self.centred = eloc - self.energy
+        self.leaves, self.structure = jax.tree.flatten(params)
+        self.n_parameters = sum(leaf.size for leaf in self.leaves)
+        self.real_params = not any(jnp.iscomplexobj(leaf) for leaf in self.leaves)
+        self.was_used = False
+
+    @functools.cached_property
+    def factors(self) -> list[ScoreFactors]:
+        """Scores of each leaf of params; single factors are centred already."""
+        self.was_used = True
+
+        def centre(block: ScoreFactors) -> ScoreFactors:
+            if len(block) > 1:
+                return block
+            mean = distributed.mean(jnp.mean(block[0], axis=0, keepdims=True))
+            return (block[0] - mean,)
+
+        return [centre(block) for block in self.structure.flatten_up_to(self._scores())]
+
+    @functools.cached_property
+    def stacked(self) -> bool:
+        """True if rows carry real and imaginary parts (real parameters, complex O)."""
+        arrays = jax.tree.leaves(self.factors)
+        return self.real_params and any(jnp.iscomplexobj(f) for f in arrays)
+
+    @property
+    def n_rows(self) -> int:
+        """Order of T: Ns, or 2 Ns when stacked."""
+        return self.n_samples * (2 if self.stacked else 1)
+
+    @functools.cached_property
+    def eps(self) -> Array:
+        """Centred scaled local energies as rows, (1 or 2, B)."""
+        return self._rows(self.centred * self.scale)
+
+    def _rows(self, x: Array) -> Array:
+        if self.stacked:
+            return jnp.stack([x.real, x.imag])
+        if self.real_params:
+            return x.real[None]
+        return x[None]
+
+    def _unrows(self, rows: Array) -> Array:
+        return lax.complex(rows[0], rows[1]) if self.stacked else rows[0]
+
+    def apply(self, vector: Params) -> Array:
+        """Oc v as rows, (1 or 2, B)."""
+        out = jnp.zeros((), self.real_dtype)
+        for block, leaf in zip(self.factors, self.structure.flatten_up_to(vector)):
+            out = out + _times_vector(block, leaf)
+        out = (out - distributed.mean(jnp.mean(out))) * self.scale
+        return self._rows(out)
+
+    def adjoint(self, rows: Array) -> Params:
+        """Oc^H x for rows (1 or 2, B), summed over devices; a pytree like params."""
+        x = self._unrows(rows) * self.scale
+        x = x - distributed.mean(jnp.mean(x))
+
+        def leaf(block: ScoreFactors, param: Array) -> Array:
+            out = _times_rows(block, x, param.shape)
+            return (out.real if self.real_params else out).astype(param.dtype)
+
+        out = [leaf(*pair) for pair in zip(self.factors, self.leaves)]
+        return distributed.total(self.structure.unflatten(out))
+
+    @functools.cached_property
+    def force(self) -> Params:
+        """F = Oc^H eps, a pytree like params."""
+        return self.adjoint(self.eps)
+
+    def distance2(self, vector: Params) -> Array:
+        """v^H S v, real scalar: squared Fubini-Study length of a step v."""
+        return distributed.total(jnp.sum(jnp.abs(self.apply(vector)) ** 2))
+
+    @functools.cached_property
+    def trace(self) -> Array:
+        """Tr S, real scalar."""
+
+        def norms(block: ScoreFactors) -> Array:
+            out = jnp.ones((), self.real_dtype)
+            for f in block:
+                out = out * jnp.sum(jnp.abs(f) ** 2, axis=2)
+            return jnp.sum(out)
+
+        local = jnp.sum(jnp.stack([norms(block) for block in self.factors]))
+        squares = distributed.total(local) / self.n_samples
+        ones = jnp.full((self.n_local,), 1.0 / self.n_samples, self.real_dtype)
+
+        def mean_square(block: ScoreFactors, param: Array) -> Array:
+            out = _times_rows(block, ones, param.shape)
+            return jnp.sum(jnp.abs(distributed.total(out)) ** 2)
+
+        means = [mean_square(*pair) for pair in zip(self.factors, self.leaves)]
+        return squares - jnp.sum(jnp.stack(means))
+
+    @functools.cached_property
+    def matrix(self) -> Array:
+        """Oc of this device as rows, (1 or 2, B, P)."""
+        out = jnp.concatenate([expand_factors(f) for f in self.factors], axis=1)
+        out = (out - distributed.mean(jnp.mean(out, axis=0))[None, :]) * self.scale
+        return self._rows(out).astype(self._solve_dtype(out))
+
+    def _solve_dtype(self, like: Array) -> Any:
+        complex_rows = jnp.iscomplexobj(like) and not self.real_params
+        if not complex_rows:
+            return self.real_dtype
+        return jnp.complex128 if self.real_dtype == jnp.float64 else jnp.complex64
+
+    @functools.cached_property
+    def s_matrix(self) -> Array:
+        """S, (P, P), on every device."""
+        rows = self.matrix.reshape(-1, self.n_parameters)
+        return distributed.total(jnp.conj(rows).T @ rows)
+
+    @functools.cached_property
+    def t_matrix(self) -> Array:
+        """T, (n_rows, n_rows), on every device; rows ordered (part, sample)."""
+        gathered = [tuple(distributed.gather(f) for f in b) for b in self.factors]
+        parts = self._gram_rows(gathered)
+        rows = jnp.stack([jnp.stack(line, axis=1) for line in parts])
+        rows = rows.astype(self._solve_dtype(rows)) / self.n_samples
+        full = distributed.gather(rows, axis=1)
+        full = full.reshape(self.n_rows, -1, self.n_samples)
+        return _centre_both(full, self.n_samples).reshape(self.n_rows, self.n_rows)
+
+    def _gram_rows(self, gathered: list[ScoreFactors]) -> list[list[Array]]:
+        """Uncentred Ns T of the local rows, by (row part, column part)."""
+
+        def gram(conjugate: bool) -> Array:
+            out = jnp.zeros((), self.real_dtype)
+            for x, y in zip(self.factors, gathered):
+                out = out + _gram(x, y, conjugate)
+            return out
+
+        plain = gram(conjugate=True)
+        if not self.stacked:
+            return [[plain]]
+        other = gram(conjugate=False)
+        both, diff = plain + other, plain - other
+        return [
+            [both.real / 2, -diff.imag / 2],
+            [both.imag / 2, diff.real / 2],
+        ]
+
+    def gather_rows(self, rows: Array) -> Array:
+        """Rows (1 or 2, B) of every device as one vector (n_rows,)."""
+        return distributed.gather(rows, axis=1).reshape(-1)
+
+    def scatter_rows(self, vector: Array) -> Array:
+        """Inverse of `gather_rows`: this device's rows, (1 or 2, B)."""
+        parts = vector.reshape(-1, self.n_samples)
+        return distributed.local_rows(parts, self.n_local, axis=1)
+
+
+def _centre_both(full: Array, n_samples: int) -> Array:
+    """Subtract the mean over samples on both sides of (parts * Ns, parts, Ns)."""
+    full = full - jnp.mean(full, axis=-1, keepdims=True)
+    shape = full.shape
+    full = full.reshape(-1, n_samples, *shape[1:])
+    return (full - jnp.mean(full, axis=1, keepdims=True)).reshape(shape)

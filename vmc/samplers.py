@@ -1,0 +1,168 @@
+"""Samplers of |psi|^2.  All walkers propose the same random move at the same time.
+
+Given the sequence of moves, chains with independent acceptance numbers stay
+independent, and every step is a slice instead of a gather.  The walkers are kept
+trailing, (N, B), inside the loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from vmc.base import (
+    BLOCK,
+    Key,
+    Moves,
+    Params,
+    Sampler,
+    SamplerInfo,
+    WaveFunction,
+)
+from vmc.distributed import check_divisible, n_devices
+from vmc.errors import JobError
+from vmc.keys import Purpose, block_keys, derive, take_rows, walker_bits
+from vmc.moves import apply_move, random_sequence
+from vmc.space import Spins
+
+#: Acceptance numbers are drawn for this many moves of all walkers at a time.
+MOVES_PER_DRAW = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class _Metropolis:
+    """Static part of the Metropolis sampler."""
+
+    wavefunction: WaveFunction
+    space: Spins
+    moves: Moves
+    n_chains: int
+    n_draws: int
+    n_sweeps: int
+    burn_in: int
+
+    def n_local(self) -> int:
+        return self.n_chains // n_devices()
+
+    def init(self, key: Key, params: Params) -> Array:
+        keys, offset = block_keys(derive(key, Purpose.INIT), self.n_local())
+        sigma = take_rows(self.space.random(keys, BLOCK), offset, self.n_local())
+        if self.burn_in == 0:
+            return sigma
+        burn_key = derive(key, Purpose.INIT, 1)
+        return self._walk(burn_key, params, sigma, self.burn_in)[0]
+
+    def sample(
+        self, key: Key, params: Params, chains: Array
+    ) -> tuple[Array, Array, SamplerInfo]:
+        def draw(sigma: Array, t: Array) -> tuple[Array, Any]:
+            step_key = derive(key, t)
+            sigma, *info = self._walk(step_key, params, sigma, self.n_sweeps)
+            return sigma, (sigma, *info)
+
+        sigma, (samples, acceptance, drift, log_psi) = lax.scan(
+            draw, chains, jnp.arange(self.n_draws)
+        )
+        info = SamplerInfo(jnp.mean(acceptance), jnp.max(drift), log_psi[-1])
+        return sigma, samples, info
+
+    def _walk(
+        self, key: Key, params: Params, sigma: Array, n_sweeps: int
+    ) -> tuple[Array, Array, Array, Array]:
+        """``n_sweeps`` sweeps of N proposals each, from a fresh cache."""
+        wf, n_local = self.wavefunction, sigma.shape[0]
+        start = wf.log_psi(params, sigma).real
+        cache = wf.cache(params, sigma)
+        n_moves = n_sweeps * self.space.n_sites
+        sequence = random_sequence(
+            derive(key, Purpose.PROPOSAL), self.moves.n_moves, n_moves
+        )
+        table = jax.tree.map(jnp.asarray, self.moves)
+        chunk = max(1, min(n_moves, MOVES_PER_DRAW // n_local))
+        n_chunks = -(-n_moves // chunk)
+        accept_key = derive(key, Purpose.ACCEPT)
+
+        def propose(i: Array, carry: Any) -> Any:
+            bits, (sigma_t, cache, log_p, accepted) = carry
+            move = table[sequence[i]]
+            log_ratio, pending = wf.try_move(params, cache, sigma_t.T, move)
+            uniform = bits[i % chunk].astype(log_ratio.dtype) * 2.0**-32
+            allowed = self.space.allows(sigma_t.T, _one_row(move))[0]
+            # A ratio that is not a number is refused, and shows up as drift.
+            accept = allowed & (uniform < jnp.exp(log_ratio))
+            cache = wf.commit(cache, pending, accept)
+            sigma_t = apply_move(sigma_t, move, accept, self.space.local_dims)
+            log_p = log_p + jnp.where(accept, log_ratio, 0)
+            return bits, (sigma_t, cache, log_p, accepted + jnp.sum(accept, dtype=jnp.int32))
+
+        def run_chunk(c: Array, carry: Any) -> Any:
+            bits = walker_bits(derive(accept_key, c), n_local, (chunk,)).T
+            stop = jnp.minimum((c + 1) * chunk, n_moves)
+            return lax.fori_loop(c * chunk, stop, propose, (bits, carry))[1]
+
+        carry = (sigma.T, cache, 2 * start, jnp.zeros((), jnp.int32))
+        carry = lax.fori_loop(0, n_chunks, run_chunk, carry)
+        sigma_t, _, log_p, accepted = carry
+        sigma = sigma_t.T
+        log_psi = wf.log_psi(params, sigma).real
+        drift = jnp.max(jnp.abs(0.5 * log_p - log_psi))
+        acceptance = accepted / (n_moves * n_local)
+        return sigma, acceptance.astype(log_psi.dtype), drift, log_psi
+
+
+def _one_row(move: Any) -> Moves:
+    return Moves(move.sites[None], move.shift[None], move.exchange)
+
+
+def metropolis(
+    wavefunction: WaveFunction,
+    space: Spins,
+    moves: Moves,
+    *,
+    n_chains: int,
+    n_draws: int = 1,
+    n_sweeps: int = 1,
+    burn_in: int = 20,
+    n_devices: int = 1,
+) -> Sampler:
+    """Metropolis with symmetric proposals drawn uniformly from a move table.
+
+    A sweep is N proposals.  Walkers start independent and uniformly random in the
+    sector, persist between calls, and their cache is rebuilt at every draw.
+
+    Args:
+        wavefunction: psi.
+        space: its configurations, which the moves must not leave.
+        moves: the proposals; each move's inverse must be in the table (flips and
+            exchanges of spins 1/2 are their own).
+        n_chains: walkers over all devices.
+        n_draws: T, samples per walker and call.
+        n_sweeps: sweeps before each sample.
+        burn_in: sweeps after the random start.
+        n_devices: devices that share the walkers.
+
+    Raises:
+        JobError: a number is not positive, or the chains cannot be split evenly.
+    """
+    check_divisible(n_chains, n_devices)
+    for name, value, least in (
+        ("n_draws", n_draws, 1),
+        ("n_sweeps", n_sweeps, 1),
+        ("burn_in", burn_in, 0),
+    ):
+        if value < least:
+            raise JobError(f"{name} is {value}; it is at least {least}")
+    if moves.n_moves == 0:
+        raise JobError("the sampler has no moves; give a table with at least one")
+
+    def build(draws: int) -> Sampler:
+        static = _Metropolis(
+            wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in
+        )
+        return Sampler(static.init, static.sample, n_chains, draws, build)
+
+    return build(n_draws)
