@@ -1,0 +1,191 @@
+"""Couplings of a model: one number, one per bond or site, or a random distribution."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hamiltonians.lattices import Bonds, Lattice
+from vmc.errors import JobError
+
+#: A number; a list with one number per bond (order of ``lattice.edges(n)``) or per
+#: site; or a table:
+#: ``{by_color = [x, y, ...]}`` one number per bond colour,
+#: ``{by_sublattice = [a, b]}`` one number per sublattice,
+#: ``{distribution = "normal", mean = 0, std = 1}``,
+#: ``{distribution = "uniform", low = 0, high = 1}``,
+#: ``{distribution = "choice", values = [-1, 1]}``, drawn with ``disorder_seed``.
+Coupling: TypeAlias = float | Sequence[float] | np.ndarray | Mapping[str, Any]
+
+_DISTRIBUTIONS = {
+    "normal": {"mean": 0.0, "std": 1.0},
+    "uniform": {"low": 0.0, "high": 1.0},
+    "choice": {"values": (-1.0, 1.0)},
+}
+
+
+def number(name: str, value: Any) -> float:
+    """A finite real number, or a `JobError` that names the coupling."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.integer | np.floating)
+        or not np.isfinite(value)
+    ):
+        raise JobError(f"{name} = {value!r} must be a finite real number")
+    return float(value)
+
+
+def per_bond(
+    lattice: Lattice, name: str, value: Coupling, shell: int, seed: int | None
+) -> np.ndarray:
+    """The coupling of every bond of a shell, float (n_edges,)."""
+    bonds = lattice.bonds(shell)
+    if isinstance(value, Mapping) and "by_color" in value:
+        _only(name, value, {"by_color"})
+        n_colors = int(bonds.colors.max(initial=-1)) + 1
+        what = f"bond colours of shell {shell}"
+        return _list(name, value["by_color"], n_colors, what)[bonds.colors]
+    return values(name, value, len(bonds.sites), f"bonds of shell {shell}", seed)
+
+
+def per_site(
+    lattice: Lattice, name: str, value: Coupling, seed: int | None
+) -> np.ndarray:
+    """The coupling of every site, float (N,)."""
+    if isinstance(value, Mapping) and "by_sublattice" in value:
+        _only(name, value, {"by_sublattice"})
+        if lattice.sublattice is None:
+            raise JobError(
+                f"{name} is given by sublattice, but {lattice!r} is not bipartite: "
+                "give one number per site"
+            )
+        return _list(name, value["by_sublattice"], 2, "sublattices")[lattice.sublattice]
+    return values(name, value, lattice.n_sites, "sites", seed)
+
+
+def values(
+    name: str, value: Coupling, n: int, what: str, seed: int | None
+) -> np.ndarray:
+    """A coupling as n numbers, float (n,).
+
+    Args:
+        name: key of the coupling, for messages and for its own random stream.
+        value: see `Coupling`.
+        n: how many are needed.
+        what: of what, in the plural.
+        seed: ``disorder_seed``.
+
+    Raises:
+        JobError: not finite, of a wrong length, an unknown distribution, or a
+            distribution without a seed.
+    """
+    if isinstance(value, Mapping):
+        return _draw(name, value, n, seed)
+    if isinstance(value, Sequence | np.ndarray) and np.ndim(value) > 0:
+        return _list(name, value, n, what)
+    return np.full(n, number(name, value))
+
+
+def is_zero(value: Coupling) -> bool:
+    """True for a plain 0, which switches a term off altogether."""
+    return isinstance(value, int | float | np.number) and float(value) == 0.0
+
+
+def random_stream(name: str, seed: int | None) -> np.random.Generator:
+    """The random numbers of one coupling; other couplings do not disturb it."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise JobError(
+            f"{name} is random: give disorder_seed, a whole number of at least 0 "
+            f"(got {seed!r}). It is apart from the seed of the run, so that several "
+            "runs can share one realisation."
+        )
+    return np.random.default_rng([int(seed), zlib.crc32(name.encode())])
+
+
+def bond_phases(lattice: Lattice, bonds: Bonds, twist: Any) -> np.ndarray | None:
+    """Phase of S+_i S-_j on every bond (i, j) of a twisted boundary, (n_edges,).
+
+    The twist is spread evenly: a path once around period d collects twist[d], and
+    translations stay symmetries.  None without a twist.
+
+    Args:
+        lattice: the torus.
+        bonds: one of its shells.
+        twist: an angle (along the first direction), or one per direction.
+
+    Raises:
+        JobError: a twist along an open direction, on a graph, or on a torus so small
+            that a bond has two equally short images.
+    """
+    given = list(twist) if isinstance(twist, Sequence | np.ndarray) else [twist]
+    angles = [number("twist", angle) for angle in given]
+    if not any(angles):
+        return None
+    directions = len(lattice.vectors)
+    if len(angles) > directions:
+        raise JobError(
+            f"twist = {twist!r} has {len(angles)} angles, but {lattice!r} has "
+            f"{directions} directions"
+        )
+    theta = np.zeros(directions)
+    theta[: len(angles)] = angles
+    if np.any(theta[~np.asarray(lattice.periodic, bool)]):
+        raise JobError(
+            f"twist = {twist!r} along an open direction of {lattice!r} has no effect; "
+            "set it to 0 or make that direction periodic"
+        )
+    if bonds.meets_itself:
+        raise JobError(
+            f"{lattice!r} is too small for a twist: some bond reaches the same site in "
+            "two ways with different phases. Use at least 3 cells per direction."
+        )
+    turns = np.linalg.pinv(lattice.grid.spanning @ lattice.vectors)
+    return bonds.vectors @ turns @ theta
+
+
+def _list(name: str, value: Any, n: int, what: str) -> np.ndarray:
+    try:
+        listed = np.array(value, float)
+    except (TypeError, ValueError):
+        listed = np.full(1, np.nan)
+    if listed.shape != (n,):
+        raise JobError(
+            f"{name} has {np.size(value)} entries, expected one number or one for each "
+            f"of the {n} {what}"
+        )
+    if not np.all(np.isfinite(listed)):
+        raise JobError(f"{name} = {value!r} must hold finite real numbers only")
+    return listed
+
+
+def _only(name: str, table: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(table) - known):
+        raise JobError(
+            f"{name} has the unknown key {unknown[0]!r}; expected {sorted(known)}"
+        )
+
+
+def _draw(name: str, table: Mapping[str, Any], n: int, seed: int | None) -> np.ndarray:
+    kind = table.get("distribution")
+    if kind not in _DISTRIBUTIONS:
+        raise JobError(
+            f"{name} = {dict(table)!r}: expected a number, a list, or a table with "
+            f"distribution = one of {', '.join(_DISTRIBUTIONS)} (for bonds also "
+            "by_color, for sites by_sublattice)"
+        )
+    _only(name, table, {"distribution", *_DISTRIBUTIONS[kind]})
+    keys = {**_DISTRIBUTIONS[kind], **table}
+    rng = random_stream(name, seed)
+    if kind == "choice":
+        options = np.atleast_1d(keys["values"])
+        return rng.choice(_list(f"{name}.values", options, len(options), "values"), n)
+    first, second = (number(f"{name}.{k}", keys[k]) for k in _DISTRIBUTIONS[kind])
+    if kind == "normal" and second < 0:
+        raise JobError(f"{name}.std = {second} must not be negative")
+    if kind == "uniform" and second < first:
+        raise JobError(f"{name}: high = {second} is below low = {first}")
+    draw = rng.normal if kind == "normal" else rng.uniform
+    return draw(first, second, n)

@@ -1,0 +1,129 @@
+"""Models of commuting or bond-dependent products: Kitaev, toric code, cluster state."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hamiltonians.couplings import Coupling, is_zero, number, per_site
+from hamiltonians.lattices import Lattice
+from hamiltonians.operators import Operator
+from vmc.errors import JobError
+
+#: (coefficient, letters, sites)
+Terms = list[tuple[float, str, tuple[int, ...]]]
+
+
+def kitaev_honeycomb(
+    lattice: Lattice,
+    Kx: float = 1.0,
+    Ky: float = 1.0,
+    Kz: float = 1.0,
+    J: float = 0.0,
+    hx: Coupling = 0.0,
+    hy: Coupling = 0.0,
+    hz: Coupling = 0.0,
+) -> Operator:
+    """H = -Kx sum_x sx sx - Ky sum_y sy sy - Kz sum_z sz sz, Pauli matrices.
+
+    Kitaev's model (arXiv:cond-mat/0506438); bonds of colour 0, 1, 2 are x, y, z.  Plus
+    J sum_<ij> sigma_i . sigma_j - sum_i (hx sx + hy sy + hz sz).
+
+    Args:
+        lattice: honeycomb, or any whose sites have at most one bond of each of three
+            colours.
+        Kx: strength of the x bonds.
+        Ky: strength of the y bonds.
+        Kz: strength of the z bonds.
+        J: Heisenberg exchange of Pauli matrices on all bonds.
+        hx: field along x, per site.
+        hy: field along y, per site.
+        hz: field along z, per site.
+    """
+    edges, colors = lattice.edges(1), lattice.edge_colors(1)
+    ends = np.stack([edges, np.stack([colors, colors], axis=1)], axis=-1).reshape(-1, 2)
+    if colors.max(initial=-1) != 2 or len(np.unique(ends, axis=0)) < len(ends):
+        raise JobError(
+            f"{lattice!r} does not have bonds of three kinds, at most one of each kind "
+            "per site; kitaev_honeycomb needs for example the honeycomb lattice"
+        )
+    strength = [number("Kx", Kx), number("Ky", Ky), number("Kz", Kz)]
+    exchange = number("J", J)
+    terms: Terms = []
+    for (i, j), color in zip(edges.tolist(), colors.tolist(), strict=True):
+        terms.append((-strength[color], "XYZ"[color] * 2, (i, j)))
+        if exchange:
+            terms += [(exchange, letter * 2, (i, j)) for letter in "XYZ"]
+    for name, value in (("hx", hx), ("hy", hy), ("hz", hz)):
+        terms += _field(lattice, name, value)
+    return Operator.from_terms(terms)
+
+
+def toric_code(
+    lattice: Lattice,
+    J_star: float = 1.0,
+    J_face: float = 1.0,
+    hx: Coupling = 0.0,
+    hz: Coupling = 0.0,
+) -> Operator:
+    """H = -J_star sum_v prod sx - J_face sum_f prod sz - hx sum sx - hz sum sz, Pauli.
+
+    Toric code (arXiv:quant-ph/9707021) in a field: spins sit on the links; stars v
+    multiply the links at a vertex, faces f those around a face.
+
+    Args:
+        lattice: of the family ``square_links``.
+        J_star: strength of the stars.
+        J_face: strength of the faces.
+        hx: field along x, per link.
+        hz: field along z, per link.
+    """
+    if not {"stars", "faces"} <= set(lattice.features):
+        raise JobError(
+            f"{lattice!r} has no stars and faces: spins of toric_code sit on links. "
+            'Use the lattice name = "square_links" with the same size (2 L_x L_y spins)'
+        )
+    star, face = -number("J_star", J_star), -number("J_face", J_face)
+    terms: Terms = [(star, "X" * len(s), s) for s in lattice.features["stars"]]
+    terms += [(face, "Z" * len(s), s) for s in lattice.features["faces"]]
+    terms += _field(lattice, "hx", hx) + _field(lattice, "hz", hz)
+    return Operator.from_terms(terms)
+
+
+def cluster(
+    lattice: Lattice,
+    J: float = 1.0,
+    h: Coupling = 0.0,
+    disorder_seed: int | None = None,
+) -> Operator:
+    """H = -J sum_i sx_i prod_{j next to i} sz_j - h sum_i sx_i, Pauli matrices.
+
+    Cluster (graph-state) model; on a periodic chain -J sum Z_{i-1} X_i Z_{i+1}.  At
+    h = 0 all terms commute and the unique ground state has energy -J N.
+
+    Args:
+        lattice: any.
+        J: strength of the stabilisers.
+        h: transverse field, per site.
+        disorder_seed: for fields given as a distribution.
+    """
+    strength = -number("J", J)
+    terms: Terms = [
+        (strength, "X" + "Z" * len(near), (i, *near))
+        for i, near in enumerate(lattice.neighbors)
+    ]
+    return Operator.from_terms(terms + _field(lattice, "h", h, "X", disorder_seed))
+
+
+def _field(
+    lattice: Lattice,
+    name: str,
+    value: Coupling,
+    letter: str | None = None,
+    seed: int | None = None,
+) -> Terms:
+    """The terms -value * letter on every site; none for a plain 0."""
+    if is_zero(value):
+        return []
+    letter = letter or name[-1].upper()
+    each = per_site(lattice, name, value, seed)
+    return [(-c, letter, (i,)) for i, c in enumerate(each.tolist())]
