@@ -1,0 +1,45 @@
+"""The strict bench: four fake devices, 64-bit numbers, no silent broadcasting."""
+
+from __future__ import annotations
+
+import os
+
+# Before JAX or NumPy is imported, and over whatever the caller's shell says: the
+# tests need exactly this, and one OpenBLAS thread keeps their bits.
+N_DEVICES = 4
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+_FLAG = "--xla_force_host_platform_device_count"
+_KEPT = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_FLAG)]
+os.environ["XLA_FLAGS"] = " ".join([*_KEPT, f"{_FLAG}={N_DEVICES}"])
+
+from collections.abc import Callable  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from jax.sharding import Mesh  # noqa: E402
+
+from vmc.base import WALKERS  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_bench() -> None:
+    """Fail at once where another plugin started JAX before this file."""
+    assert jax.device_count() == N_DEVICES, "JAX was started before tests/conftest.py"
+    assert jax.config.read("jax_enable_x64")
+
+
+@pytest.fixture
+def mesh_of() -> Callable[[int], Mesh]:
+    """n -> the walker mesh of the first n fake devices."""
+    return lambda n: Mesh(np.array(jax.devices()[:n]), (WALKERS,))
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers for test inputs, the same in every test."""
+    return np.random.default_rng(20240229)
