@@ -7,7 +7,8 @@ learning rate an imaginary-time step:
 >>> import optax
 >>> tx = optax.chain(sr(1e-3), optax.scale_by_learning_rate(0.02), limit_kl(0.02))
 
-lambda = diag_shift * Tr S / P.  The dense form solves in parameter space, the
+lambda = diag_shift * Tr S / min(P, Ns): relative to the mean of the eigenvalues
+that can differ from zero.  The dense form solves in parameter space, the
 kernel form (minSR, arXiv:2302.01941) in sample space; they agree exactly and the
 cheaper one is chosen by shape.  SPRING (arXiv:2401.10190) adds momentum to either.
 """
@@ -81,7 +82,7 @@ def sr(
     """Stochastic reconfiguration; `minsr` and `spring` are named cases of it.
 
     Args:
-        diag_shift: lambda / (Tr S / P): number, schedule, or `AutoShift`.
+        diag_shift: lambda / (Tr S / min(P, Ns)): number, schedule, or `AutoShift`.
         solver: see `vmc.solvers.by_name`.
         form: "dense" (P x P), "kernel" (Ns x Ns), or the smaller one.
         momentum: SPRING's mu, in [0, 1).
@@ -114,7 +115,8 @@ def sr(
     ) -> tuple[Params, SRState]:
         del updates, params
         relative = jnp.minimum(shift_at(state.count) * state.boost, 1.0)
-        shift = relative * geometry.trace / geometry.n_parameters
+        rank = min(geometry.n_parameters, geometry.n_rows)
+        shift = relative * geometry.trace / rank
         dense = form == "dense"
         if form == "auto":
             dense = geometry.n_parameters <= geometry.n_rows

@@ -1,0 +1,88 @@
+"""The command line in this process: one invocation, its output and exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from vmc.cli.main import app
+from vmc.signals import SIGNALS
+
+#: A job that runs in a second: the shapes are shared by all tests that run one.
+TINY = """
+[lattice]
+name = "chain"
+size = [6]
+[hamiltonian]
+name = "tfim"
+[ansatz]
+name = "rbm"
+alpha = 1
+[sampler]
+n_chains = 32
+[optimizer]
+name = "spring"
+[run]
+n_steps = 30
+[measure]
+n_samples = 1024
+"""
+
+
+class Outcome(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, which must be one JSON object and nothing else."""
+        return json.loads(self.out)
+
+
+def invoke(*arguments: str | Path) -> Outcome:
+    """Run ``vmc`` with these arguments; a traceback fails the test."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def as_found() -> Iterator[None]:
+    """Leave no trace in the environment or the signal handlers."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        patch.setenv("JAX_ENABLE_X64", "1")
+        # The command would switch its cache on for every later test.
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", "unused")
+        yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every test works in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Callable[[str], Path]:
+    """text -> a job file."""
+
+    def write(text: str = TINY) -> Path:
+        path = tmp_path / "job.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

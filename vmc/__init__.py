@@ -1,0 +1,70 @@
+"""Variational Monte Carlo with neural quantum states.
+
+The same job as in a job file, in Python:
+
+>>> import vmc                                                   # doctest: +SKIP
+>>> job = vmc.Job(                                               # doctest: +SKIP
+...     lattice={"name": "chain", "size": [64]},
+...     hamiltonian={"name": "tfim", "h": 1.0},
+...     ansatz={"name": "rbm"},
+... )
+>>> result = vmc.run(job)                                        # doctest: +SKIP
+>>> print(result.energy.mean, result.energy.error)               # doctest: +SKIP
+
+Names are loaded when they are first used, so that importing this package is cheap and
+touches no device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmc.assembly import build
+    from vmc.errors import CheckpointError, JobError, NumericalError, StopRun
+    from vmc.job import Job
+    from vmc.runs import iterate, load, resume, run
+    from vmc.session import Info, Result
+
+__all__ = [
+    "CheckpointError",
+    "Info",
+    "Job",
+    "JobError",
+    "NumericalError",
+    "Result",
+    "StopRun",
+    "build",
+    "iterate",
+    "load",
+    "resume",
+    "run",
+]
+
+_HOMES = {
+    "CheckpointError": "vmc.errors",
+    "Info": "vmc.session",
+    "Job": "vmc.job",
+    "JobError": "vmc.errors",
+    "NumericalError": "vmc.errors",
+    "Result": "vmc.session",
+    "StopRun": "vmc.errors",
+    "build": "vmc.assembly",
+    "iterate": "vmc.runs",
+    "load": "vmc.runs",
+    "resume": "vmc.runs",
+    "run": "vmc.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vmc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

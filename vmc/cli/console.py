@@ -1,0 +1,101 @@
+"""What every command shares: errors to exit codes, output to the right stream.
+
+Standard output carries the result and nothing else, so that ``--json`` can be piped;
+progress, warnings and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from vmc.errors import CheckpointError, JobError, NumericalError
+
+OK = 0
+BAD_INPUT = 2
+NUMERICAL = 3
+STOPPED = 75
+
+
+class Output:
+    """The result of a command, written once at its end."""
+
+    def __init__(self, stream: Any) -> None:
+        """Args: stream: the real standard output."""
+        self._stream = stream
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """One JSON object."""
+        print(json.dumps(value, indent=2, allow_nan=False), file=self._stream)
+
+    def text(self, text: str = "") -> None:
+        """A line."""
+        print(text, file=self._stream)
+
+    def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Names and values, in two columns."""
+        rows = list(rows)
+        width = max((len(name) for name, _ in rows), default=0)
+        for name, value in rows:
+            self.text(f"{name:<{width}}  {value}")
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns of texts, numbers to the right."""
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        for row in (head, *rows):
+            cells = (f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True))
+            self.text("  ".join(cells).rstrip())
+
+
+@contextlib.contextmanager
+def command() -> Iterator[Output]:
+    """Body of a command: known errors become a message and an exit code.
+
+    Whatever prints to standard output meanwhile (a user's own file, say) is sent to
+    standard error.
+    """
+    output = Output(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield output
+    except (JobError, CheckpointError) as error:
+        complain(str(error))
+        raise typer.Exit(BAD_INPUT) from None
+    except NumericalError as error:
+        complain(str(error))
+        raise typer.Exit(NUMERICAL) from None
+    except BrokenPipeError:
+        raise typer.Exit(OK) from None
+
+
+def complain(message: str) -> None:
+    """An error, to standard error."""
+    print(f"error: {message}", file=sys.stderr)
+
+
+def warn(messages: Iterable[str]) -> None:
+    """Warnings, to standard error."""
+    for message in messages:
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def note(message: str) -> None:
+    """A line for people, to standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def with_error(value: float, error: float) -> str:
+    """A number with its error in the last digits: -1.27324(12)."""
+    import math
+
+    if not (math.isfinite(error) and math.isfinite(value)) or error <= 0:
+        return f"{value:.8g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    if round(error * 10**digits) >= 100:
+        digits -= 1
+    return f"{value:.{digits}f}({round(error * 10**digits)})"

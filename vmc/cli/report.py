@@ -1,0 +1,52 @@
+"""Texts of a run for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vmc.cli.console import Output, with_error
+from vmc.cli.progress import clock
+
+
+def headline(built: Any, folder: Path) -> str:
+    """What runs, in one line."""
+    job, space = built.job, built.hamiltonian.space
+    sector = "" if space.total_sz is None else f", total Sz {space.total_sz:g}"
+    return (
+        f"{folder}: {built.n_sites} sites{sector}, {built.vmc.n_parameters} "
+        f"{'real' if built.wavefunction.range == 'positive' else 'complex-valued'} "
+        f"parameters, {job.sampler.n_chains} walkers ({job.sampler.name}), "
+        f"{job.optimizer.name}, {job.run.n_steps} steps"
+    )
+
+
+def print_report(output: Output, report: Mapping[str, Any]) -> None:
+    """The final numbers as a table."""
+    energy, n_sites = report["energy"], report["n_sites"]
+    rows = []
+    if energy is not None:
+        mean, error = energy["mean"], energy["error"]
+        rows += [
+            ("energy", with_error(mean, error)),
+            ("energy per site", with_error(mean / n_sites, error / n_sites)),
+            ("variance", f"{energy['variance']:.4g}"),
+            ("V-score", _maybe(report["v_score"], ".3e")),
+            ("tau, R-hat", f"{energy['tau']:.2f}, {_maybe(energy['r_hat'], '.4f')}"),
+            ("samples", str(energy["n_samples"])),
+        ]
+    exact = report["exact"]
+    if exact is not None:
+        rows.append(("exact energy", f"{exact['energy']:.10g} ({exact['source']})"))
+        rows.append(("relative error", _maybe(report["relative_error"], "+.3e")))
+    rows += [
+        ("parameters", str(report["n_parameters"])),
+        ("steps", str(report["n_steps"])),
+        ("wall time", clock(report["seconds"])),
+    ]
+    output.pairs(rows)
+
+
+def _maybe(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

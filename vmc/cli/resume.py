@@ -1,0 +1,40 @@
+"""``vmc resume``: continue a run from its last checkpoint."""
+
+from __future__ import annotations
+
+from vmc.cli import console
+from vmc.cli.environment import set_threads, start_jax
+from vmc.cli.options import Json, MaxTime, Quiet, RunFolder
+
+
+def resume(
+    run: RunFolder,
+    max_time: MaxTime = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a run that was stopped or killed, bit for bit."""
+    with console.command() as output:
+        from vmc import runlog
+        from vmc.cli.show import show_result
+        from vmc.signals import StopFlag
+
+        stop = StopFlag()
+        stop.install()
+        file = runlog.read(run)
+        if file.rebuilt:
+            console.warn([f"{run}/run.h5 is damaged; it is rebuilt from a checkpoint"])
+        if file.status == "done" and file.result is not None:
+            console.note(f"{run} is done already; its result is")
+            show_result(output, file, json)
+            return
+        set_threads(None, file.provenance.get("openblas_threads"))
+        start_jax()
+        stop.install()
+
+        from vmc import runs
+        from vmc.cli.run import finish
+
+        # The limit is for this part of the run: an old one is not inherited.
+        session = runs.resume(run, stop=stop, max_time=max_time)
+        finish(session, output, json=json, quiet=quiet)

@@ -1,0 +1,117 @@
+"""``vmc show``: the result of a run, also while it goes on.  Needs no JAX."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import typer
+
+from vmc.cli import console
+from vmc.cli.environment import set_threads
+from vmc.cli.options import Json, RunFolder
+
+#: Columns of the table, of all that --json prints.
+COLUMNS = ("step", "energy", "error", "variance", "acceptance", "r_hat", "seconds")
+
+
+def show(
+    run: RunFolder,
+    series: Annotated[
+        bool, typer.Option("--series", help="The per-step columns instead.")
+    ] = False,
+    job: Annotated[
+        bool, typer.Option("--job", help="The resolved job instead.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Print the result of a run, its series, or its resolved job."""
+    with console.command() as output:
+        set_threads(None)
+
+        from vmc import runlog
+
+        file = runlog.read(run)
+        if file.rebuilt:
+            console.warn(
+                [
+                    f"{run}/run.h5 is damaged; this is the newest checkpoint's copy "
+                    f"(`vmc resume {run}` rebuilds it)"
+                ]
+            )
+        if job:
+            _show_job(output, file, json)
+        elif series:
+            _show_series(output, file, json)
+        else:
+            show_result(output, file, json)
+
+
+def _show_job(output: console.Output, file: Any, json: bool) -> None:
+    from vmc.jobfile import to_toml
+
+    if json:
+        output.json(file.job)
+    else:
+        output.text(to_toml(file.job).rstrip())
+
+
+def _show_series(output: console.Output, file: Any, json: bool) -> None:
+    if json:
+        lists = {name: values.tolist() for name, values in file.series.items()}
+        output.json({name: _numbers(values) for name, values in lists.items()})
+        return
+    names = [name for name in COLUMNS if name in file.series]
+    columns = [file.series[name].tolist() for name in names]
+    rows = [
+        tuple(str(v) if isinstance(v, int) else f"{v:.8g}" for v in row)
+        for row in zip(*columns, strict=True)
+    ]
+    output.table(names, rows)
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    """JSON has no not-a-number."""
+    return [v if isinstance(v, int) or math.isfinite(v) else None for v in values]
+
+
+def show_result(output: console.Output, file: Any, json: bool) -> None:
+    """The report of a run file."""
+    from vmc.cli.report import print_report
+
+    report = file.result or unfinished(file)
+    if json:
+        output.json(report | {"run": str(file.folder)})
+        return
+    if report["energy"] is None:
+        n_steps = file.job["run"]["n_steps"]
+        console.note(
+            f"{file.folder} is {file.status}: step {report['n_steps']} of {n_steps}, "
+            "no final measurement yet"
+        )
+        last = report["last"]
+        output.pairs((k, "-" if v is None else f"{v:.8g}") for k, v in last.items())
+        return
+    console.warn(report["warnings"])
+    print_report(output, report)
+
+
+def unfinished(file: Any) -> dict[str, Any]:
+    """The report of a run without a final measurement: `last` is its last step."""
+    names = list(file.series)
+    values = [file.series[name][-1:].tolist() for name in names]
+    last = {n: _numbers(v)[0] for n, v in zip(names, values, strict=True) if v}
+    return {
+        "status": file.status,
+        "energy": None,
+        "energy_per_site": None,
+        "v_score": None,
+        "exact": None,
+        "relative_error": None,
+        "n_sites": file.provenance.get("n_sites"),
+        "n_parameters": file.provenance.get("n_parameters"),
+        "n_steps": len(file.series.get("step", ())),
+        "seconds": file.provenance.get("elapsed", 0.0),
+        "warnings": [],
+        "last": last,
+    }

@@ -1,0 +1,84 @@
+"""Where a run comes from: versions, kind of host, revision, time.  No host names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "h5py")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def version() -> str:
+    """Version of this distribution; "unknown" when it runs from a plain tree."""
+    try:
+        return metadata.version("nqs-vmc")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def revision(folder: Path) -> str | None:
+    """Git revision of a folder, with "-dirty" for changed files; None without git."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev"]
+    command[-1] += "=40"
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of the user's own files, by path."""
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def collect(*, seed: int, job_folder: Path, files: Iterable[Path]) -> dict[str, Any]:
+    """Provenance of a run that starts now; JAX must be set up.
+
+    Args:
+        seed: the run's seed.
+        job_folder: folder that relative paths of the job start from.
+        files: the user's own files that the job names.
+    """
+    import jax
+
+    devices = jax.devices()
+    revisions = {
+        "solver": revision(Path(__file__).parent),
+        "job": revision(job_folder),
+    }
+    return {
+        "started": now(),
+        "seed": seed,
+        "version": version(),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "revision": {k: v for k, v in revisions.items() if v is not None},
+        "host": {
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+            "backend": jax.default_backend(),
+            "device": devices[0].device_kind,
+            "n_devices": len(devices),
+            "n_processes": jax.process_count(),
+        },
+        "openblas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
+        "job_folder": str(job_folder),
+        "files": file_hashes(files),
+        "trail": [],
+    }

@@ -1,0 +1,224 @@
+"""Runs on disk: open one, continue it, or start a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vmc import checkpoint, provenance, runlog
+from vmc.assembly import Built, build
+from vmc.base import VMCState, WaveFunction
+from vmc.errors import CheckpointError
+from vmc.job import Job
+from vmc.session import Info, Result, Session, start_log
+from vmc.signals import StopFlag
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A run directory; what needs the model is built when it is first asked for.
+
+    Attributes:
+        file: what the run file holds.
+    """
+
+    file: runlog.RunFile
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.file.folder
+
+    @property
+    def status(self) -> str:
+        """running, stopped, failed, done; or damaged."""
+        return self.file.status
+
+    @property
+    def series(self) -> dict[str, np.ndarray]:
+        """Per-step columns, each (steps,)."""
+        return self.file.series
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The final report, or None."""
+        return self.file.result
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """The resolved job."""
+        return Job.from_dict(
+            self.file.job, folder=self.file.job_folder, source=f"{self.folder}: job"
+        )
+
+    @functools.cached_property
+    def built(self) -> Built:
+        """All objects of the job, built again."""
+        return build(self.job)
+
+    @property
+    def wavefunction(self) -> WaveFunction:
+        """psi, in the sign gauge of the Hamiltonian."""
+        return self.built.wavefunction
+
+    @property
+    def hamiltonian(self) -> Any:
+        """The Hamiltonian in its sector and sign gauge."""
+        return self.built.hamiltonian
+
+    @functools.cached_property
+    def state(self) -> VMCState:
+        """State of the newest checkpoint that can be read.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        return restore(self.folder, self.built)[0]
+
+    @property
+    def params(self) -> Any:
+        """Parameters of the newest checkpoint."""
+        return self.state.params
+
+    @property
+    def chains(self) -> np.ndarray:
+        """Walkers of the newest checkpoint, int8 (n_chains, N)."""
+        return np.asarray(self.state.chains)
+
+
+def restore(folder: Path, built: Built) -> tuple[VMCState, checkpoint.Saved]:
+    """State and surroundings of the newest checkpoint that can be read.
+
+    Raises:
+        CheckpointError: there is none, or it belongs to another model.
+    """
+    problems = []
+    for path in checkpoint.paths(folder):
+        try:
+            saved = checkpoint.peek(path)
+        except CheckpointError as error:
+            problems.append(f"\n  {error}")
+            continue
+        return checkpoint.load(path, built.vmc.init()), saved
+    raise CheckpointError(
+        f"{folder} has no checkpoint to continue from{''.join(problems)}"
+    )
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run directory, finished or not.
+
+    Raises:
+        CheckpointError: there is no run, or nothing of it can be read.
+    """
+    return Run(runlog.read(folder))
+
+
+def iterate(
+    job: Job | Mapping[str, Any] | str | Path,
+    *,
+    out: str | Path | None = None,
+    callback: Callable[[Info], None] | None = None,
+) -> Iterator[Info]:
+    """Run a job and look at it after every dispatch.
+
+    Args:
+        job: a job, its sections as a dictionary, or the path of a job file.
+        out: run directory; without it (and without ``run.out``) no file is written.
+        callback: called with every `Info`; it may raise StopRun, and the run goes to
+            its final measurement.
+
+    Yields:
+        An `Info` per dispatch; the last one has a ``result``.  Leaving the loop
+        before saves the run as stopped.
+
+    Raises:
+        JobError: the job cannot run as written.
+        NumericalError: a number was not finite; the last good state is saved.
+    """
+    job = as_job(job)
+    out = job.run.out if out is None else out
+    if out is not None:
+        runlog.refuse_existing(Path(out))
+    built = build(job)
+    log = None
+    if out is not None:
+        log = start_log(built, runlog.make_folder(out, job.stem))
+    yield from Session(built, log=log, callback=callback)
+
+
+def run(
+    job: Job | Mapping[str, Any] | str | Path,
+    *,
+    out: str | Path | None = None,
+    callback: Callable[[Info], None] | None = None,
+) -> Result:
+    """Run a job to its end; see `iterate`."""
+    result = None
+    for info in iterate(job, out=out, callback=callback):
+        result = info.result
+    assert result is not None
+    return result
+
+
+def as_job(job: Job | Mapping[str, Any] | str | Path) -> Job:
+    """A job from whatever describes one."""
+    if isinstance(job, Job):
+        return job
+    if isinstance(job, Mapping):
+        return Job(**job)
+    return Job.load(job)
+
+
+def resume(folder: str | Path, *, stop: StopFlag | None = None, **keys: Any) -> Session:
+    """Continue a run from its newest checkpoint, bit for bit.
+
+    The series is cut back to the checkpoint's step, and the run file is written
+    anew from the checkpoint's copy.
+
+    Args:
+        folder: the run directory.
+        stop: flag that asks for a stop.
+        keys: keys of [run] to change, as ``max_time="1:00:00"``.
+
+    Returns:
+        The session; iterate over it, or call ``run()``.
+
+    Raises:
+        CheckpointError: there is nothing to continue from.
+    """
+    old = load(folder)
+    built = build(old.job.replace({"run": keys}) if keys else old.job)
+    state, saved = restore(old.folder, built)
+    event = {"event": "resumed", "at": provenance.now(), "step": saved.step}
+    changed = {k: v for k, v in keys.items() if v != getattr(old.job.run, k)}
+    event |= {"changed": changed} if changed else {}
+    where = saved.provenance | {"trail": [*saved.provenance["trail"], event]}
+    set_aside(old.folder, saved)
+    log = runlog.RunLog.rewrite(old.folder, built.job, where, saved.series)
+    session = Session(built, log=log, state=state, stop=stop)
+    session.warnings += changed_files(where, built)
+    return session
+
+
+def set_aside(folder: Path, saved: checkpoint.Saved) -> None:
+    """Rename checkpoints that are newer than the one in use: they are damaged."""
+    for path in checkpoint.paths(folder):
+        if path == saved.path:
+            return
+        path.rename(path.with_name(path.name + ".damaged"))
+
+
+def changed_files(where: Mapping[str, Any], built: Built) -> list[str]:
+    """Warnings about the user's own files that are not what they were."""
+    now = provenance.file_hashes(built.files)
+    return [
+        f"{path} has changed since this run was started"
+        for path, old in where.get("files", {}).items()
+        if now.get(path, old) != old
+    ]

@@ -1,0 +1,181 @@
+"""Writes ``docs/job-file.md`` from the schema of the job and the registries.
+
+Regenerate it with ``python -m vmc.schema_docs > docs/job-file.md``; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from vmc import registry
+from vmc.job import Job
+from vmc.sections import (
+    Ansatz,
+    Hamiltonian,
+    Lattice,
+    Measure,
+    Optimizer,
+    Run,
+    Sampler,
+    Schedule,
+    Symmetry,
+)
+
+HEAD = """\
+# The job file
+
+<!-- Generated from the schema: python -m vmc.schema_docs > docs/job-file.md -->
+
+A job file is TOML. It names a lattice, a Hamiltonian and an ansatz; every other key
+has a default. `vmc check job.toml` prints the resolved job with every default and
+every "auto" decided, and each run stores it. An unknown key is refused.
+
+```toml
+[lattice]
+name = "chain"
+size = [64]
+
+[hamiltonian]
+name = "tfim"
+h = 1.0
+
+[ansatz]
+name = "rbm"
+```
+
+Any key can be overridden on the command line: `--set optimizer.learning_rate=0.02`,
+`--set lattice.size=[16]`. The same sections are the keyword arguments of `vmc.Job`
+in Python, where `name` may also be a function.
+
+"""
+
+NOTES: Mapping[str, str] = {
+    "lattice": "All other keys go to the lattice; see [Lattices](#lattices). Without "
+    "this section the Hamiltonian numbers its own sites.",
+    "hamiltonian": "All other keys are couplings of the model; see "
+    "[Hamiltonians](#hamiltonians). Energies are of the whole system.",
+    "ansatz": "All other keys go to the wave function; see [Ansatze](#ansatze).",
+}
+
+TERMS = """\
+## Files of your own
+
+`name = "file.py:name"` takes a function or class from a file; the path starts at the
+folder of the job file. A lattice function returns a `hamiltonians.Lattice`; a
+Hamiltonian function receives `lattice` (if the job has one) and the other keys of the
+section, and returns a `hamiltonians.Operator`; an ansatz is a flax module (nnx or
+linen) or a function of `problem` and the other keys. What the file raises is shown
+with its own traceback. `examples/custom_hamiltonian.py` is a complete example.
+
+## Terms files
+
+`terms = "model.json"` replaces `name` by a list of Pauli strings:
+
+```json
+{"N": 2, "nup": 1, "constant": 0.0,
+ "terms": [[0.25, "XX", [0, 1]], [0.25, "YY", [0, 1]], [0.25, "ZZ", [0, 1]]]}
+```
+
+H = constant + sum of coefficient times the Pauli matrices on the sites. `nup`, the
+number of up spins, is the default sector; null leaves it to the rule of `total_sz`. No
+`[lattice]` is needed: exchange moves come from the terms.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    top = {n: f for n, f in Job.model_fields.items() if not _is_section(f)}
+    parts.append(_section("Top level", top, "These keys come before any section."))
+    for name, model in _sections().items():
+        parts.append(_section(f"[{name}]", model.model_fields, NOTES.get(name, "")))
+    parts.append(
+        _section(
+            "Schedule tables",
+            Schedule.model_fields,
+            "For `learning_rate` and `diag_shift`, as "
+            '`learning_rate = {schedule = "linear", init = 0.1, end = 0.01}`: the '
+            "value is `init` until step `begin` and then goes to `end`.",
+        )
+    )
+    parts.append(
+        _section(
+            "Symmetry tables",
+            Symmetry.model_fields,
+            "For `ansatz.symmetry`. Quantum numbers are physical: those of the state "
+            "before any sign gauge. A value that the ansatz cannot have in its gauge "
+            "is refused.",
+        )
+    )
+    parts.append(_registry("Lattices", registry.lattices(), ()))
+    parts.append(_registry("Hamiltonians", registry.models(), ("lattice",)))
+    parts.append(_registry("Ansatze", registry.ansatze(), ("problem",)))
+    parts.append(TERMS)
+    return "\n".join(parts)
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    return {
+        "lattice": Lattice,
+        "hamiltonian": Hamiltonian,
+        "ansatz": Ansatz,
+        "sampler": Sampler,
+        "optimizer": Optimizer,
+        "run": Run,
+        "measure": Measure,
+    }
+
+
+def _is_section(field: Any) -> bool:
+    return field.json_schema_extra["expects"] == "a table"
+
+
+def _section(title: str, fields: Mapping[str, Any], note: str) -> str:
+    rows = [
+        (f"`{n}`", f.json_schema_extra["expects"], _default(f), f.description)
+        for n, f in fields.items()
+    ]
+    table = _table(("key", "expects", "default", "meaning"), rows)
+    return f"## {title}\n\n{note}\n\n{table}" if note else f"## {title}\n\n{table}"
+
+
+def _default(field: Any) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    return "" if field.default is None else f"`{json.dumps(field.default)}`"
+
+
+def _registry(title: str, table: Mapping[str, Any], filled: tuple[str, ...]) -> str:
+    rows = []
+    for name, entry in registry.list_table(table, filled).items():
+        keys = ", ".join(_key(k, v) for k, v in entry["keys"].items())
+        rows.append((f"`{name}`", entry["summary"], keys))
+    return f"## {title}\n\n" + _table(("name", "what", "keys and defaults"), rows)
+
+
+def _key(name: str, value: Any) -> str:
+    return f"`{name}`" if value is None else f"`{name} = {json.dumps(value)}`"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([c.replace("|", r"\|") for c in r] for r in rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main() -> None:
+    """Print the page."""
+    print(render(), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""One run from its first step to its report: the loop around the driver.
+
+The session owns what happens between dispatches: the run file, checkpoints,
+requests to stop, the final measurement.  It never influences the numbers: steps are
+cut into dispatches by the driver, and nothing here depends on wall time except when
+to look, to save and to stop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vmc import checkpoint, provenance
+from vmc.assembly import Built
+from vmc.base import VMCState
+from vmc.errors import NumericalError, StopRun
+from vmc.runlog import RunLog
+from vmc.sections import seconds as time_limit
+from vmc.signals import StopFlag
+from vmc.stats import Estimate, v_score
+
+#: Seconds that one dispatch should take at most, so that the host can look.
+LOOK_SECONDS = 1.5
+#: Split R-hat of the final measurement above which its chains do not agree.
+R_HAT_LIMIT = 1.02
+#: Draws per chain below which R-hat says nothing.
+R_HAT_DRAWS = 64
+
+
+class Info(NamedTuple):
+    """What a run reports after each dispatch.
+
+    Attributes:
+        step: steps done.
+        n_steps: steps of the whole run.
+        records: per-step columns of this dispatch (`vmc.driver.COLUMNS`).
+        state: the run's state.
+        seconds: wall time of the run so far.
+        phase: "steps", "measure" while the final measurement goes on, or "done".
+        measured: the final measurement so far, or None.
+        result: the report, in the last Info only.
+    """
+
+    step: int
+    n_steps: int
+    records: dict[str, np.ndarray]
+    state: VMCState
+    seconds: float
+    phase: str = "steps"
+    measured: Estimate | None = None
+    result: Result | None = None
+
+    def last(self, column: str) -> float:
+        """Last value of a column of this dispatch; nan if there is none."""
+        values = self.records.get(column)
+        return math.nan if values is None or len(values) == 0 else float(values[-1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result:
+    """A finished (or stopped) run.
+
+    Attributes:
+        status: done, or stopped.
+        report: the numbers, as `vmc show --json` prints them.
+        state: final state.
+        series: per-step columns.
+        built: the objects of the run.
+        folder: run directory, or None.
+        reason: why it was stopped, or None.
+    """
+
+    status: str
+    report: dict[str, Any]
+    state: VMCState
+    series: dict[str, np.ndarray]
+    built: Built
+    folder: Path | None = None
+    reason: str | None = None
+
+    @property
+    def energy(self) -> Estimate | None:
+        """Final measurement of the total energy; None if the run was stopped."""
+        energy = self.report["energy"]
+        return None if energy is None else Estimate(**energy)
+
+
+class _Interrupted(Exception):
+    """Leaves the measurement when the run is asked to stop."""
+
+
+class Session:
+    """A run in progress.  Iterate over it; every item is an `Info`."""
+
+    def __init__(
+        self,
+        built: Built,
+        *,
+        log: RunLog | None = None,
+        state: VMCState | None = None,
+        stop: StopFlag | None = None,
+        callback: Callable[[Info], None] | None = None,
+    ) -> None:
+        """Prepare; nothing is computed yet.
+
+        Args:
+            built: the objects of the job.
+            log: run file to write; None writes nothing.
+            state: where to start; None is step 0.
+            stop: flag that asks for a stop.
+            callback: called with every Info; it may raise StopRun.
+        """
+        self.built = built
+        self.log = log
+        self.stop = StopFlag() if stop is None else stop
+        self.callback = callback
+        self.warnings = list(built.warnings)
+        self.state = state
+        self._started = time.monotonic()
+        self._earlier = float(log.provenance.get("elapsed", 0.0)) if log else 0.0
+        limit = built.job.run.max_time
+        self._limit = math.inf if limit is None else time_limit(limit)
+        self._last_save = self._started
+        self._recent: float | None = None
+        self._saving = 0.0
+        self._per_step = 0.0
+        self._series: list[dict[str, np.ndarray]] = []
+        self._ended = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run, earlier parts of a resumed run included."""
+        return self._earlier + time.monotonic() - self._started
+
+    def __iter__(self) -> Iterator[Info]:
+        """Steps, final measurement, report.
+
+        Raises:
+            NumericalError: a number was not finite; the last good state is saved.
+        """
+        try:
+            if self.state is None:
+                self.state = self.built.vmc.init()
+            yield from self._steps()
+            yield self._conclude()
+        except NumericalError as error:
+            self._fail(error)
+            raise
+        finally:
+            if self.state is None and self.log is not None:
+                self.log.discard()  # nothing was computed: leave the name free
+            elif not self._ended:
+                self._save()
+                self._close("stopped")
+
+    def run(self) -> Result:
+        """Run to the end; see `__iter__`."""
+        result = None
+        for info in self:
+            result = info.result
+        assert result is not None
+        return result
+
+    # ---- the loop ------------------------------------------------------------
+
+    def _steps(self) -> Iterator[Info]:
+        n_steps = self.built.job.run.n_steps
+        while (step := self._step) < n_steps and not self._must_stop():
+            began = time.monotonic()
+            # Short looks at slow steps.  The cut does not change any number.
+            few = LOOK_SECONDS / self._per_step if self._per_step else math.inf
+            n = int(max(1, min(n_steps - step, few)))
+            assert self.state is not None
+            self.state, records = self.built.vmc.advance(self.state, n)
+            self._per_step = float(records["seconds"][-1])
+            self._append(records)
+            info = Info(self._step, n_steps, records, self.state, self.seconds)
+            try:
+                if self.callback:
+                    self.callback(info)
+            except StopRun:
+                yield info
+                return
+            yield info
+            # The first dispatch compiles; its time says nothing about the next.
+            self._recent = 0.0 if self._recent is None else time.monotonic() - began
+            if self._due():
+                self._save()
+
+    @property
+    def _step(self) -> int:
+        assert self.state is not None
+        return int(self.state.step)
+
+    def _must_stop(self) -> bool:
+        """Whether a signal came, or another look would pass the time limit."""
+        elapsed = time.monotonic() - self._started
+        if elapsed + 1.5 * (self._recent or 0.0) + self._saving > self._limit:
+            self.stop.stop("the time limit")
+        return self.stop.requested
+
+    def _append(self, records: dict[str, np.ndarray]) -> None:
+        if self.log:
+            self.log.append(records)
+            self.log.flush()
+        else:
+            self._series.append(records)
+
+    @property
+    def series(self) -> dict[str, np.ndarray]:
+        """Per-step columns so far."""
+        if self.log:
+            return self.log.series
+        names = self._series[0] if self._series else {}
+        return {n: np.concatenate([part[n] for part in self._series]) for n in names}
+
+    # ---- the end -------------------------------------------------------------
+
+    def _conclude(self) -> Info:
+        assert self.state is not None
+        stopped = self.stop.requested
+        estimate = None
+        if not stopped:
+            self._save()
+            try:
+                estimate = self._measure()
+            except _Interrupted:
+                stopped = True
+        if stopped and self.log:
+            self._save()
+        status = "stopped" if stopped else "done"
+        report = self._report(status, estimate)
+        self._close(status, report)
+        result = Result(
+            status=status,
+            report=report,
+            state=self.state,
+            series=self.series,
+            built=self.built,
+            folder=self.log.folder if self.log else None,
+            reason=self.stop.reason,
+        )
+        n_steps = self.built.job.run.n_steps
+        info = Info(
+            self._step, n_steps, {}, self.state, self.seconds, "done", estimate, result
+        )
+        if self.callback:
+            self.callback(info)
+        return info
+
+    def _measure(self) -> Estimate:
+        """The final measurement: fresh numbers, frozen parameters."""
+        keys = self.built.job.measure
+        n_steps = self.built.job.run.n_steps
+
+        def progress(estimate: Estimate) -> None:
+            assert self.state is not None
+            if self._must_stop():
+                raise _Interrupted
+            if self.callback:
+                info = Info(self._step, n_steps, {}, self.state, self.seconds)
+                self.callback(info._replace(phase="measure", measured=estimate))
+
+        assert self.state is not None
+        return self.built.vmc.measure(
+            self.state, keys.n_samples, to_error=keys.to_error, progress=progress
+        )
+
+    def _report(self, status: str, estimate: Estimate | None) -> dict[str, Any]:
+        n_chains = self.built.sampler.n_chains
+        long_enough = estimate is not None and (
+            estimate.n_samples >= R_HAT_DRAWS * n_chains
+        )
+        if estimate and long_enough and estimate.r_hat > R_HAT_LIMIT:
+            self.warnings.append(
+                f"R-hat of the final measurement is {estimate.r_hat:.3f}, above "
+                f"{R_HAT_LIMIT}: the chains do not agree, and the error bar is too "
+                "small; raise sampler.n_sweeps or measure.n_samples"
+            )
+        return report(
+            self.built,
+            estimate,
+            status=status,
+            step=self._step,
+            seconds=self.seconds,
+            warnings=self.warnings,
+        )
+
+    # ---- files ---------------------------------------------------------------
+
+    def _due(self) -> bool:
+        minutes = self.built.job.run.checkpoint_minutes
+        return time.monotonic() - self._last_save > 60 * minutes
+
+    def _save(self) -> None:
+        """Checkpoint, if there is a run directory."""
+        if self.log is None or self.state is None:
+            return
+        began = time.monotonic()
+        self.log.flush(force=True)
+        self.log.provenance["elapsed"] = self.seconds
+        try:
+            checkpoint.save(
+                self.log.folder,
+                self.state,
+                job=self.built.job.to_dict(),
+                provenance=self.log.provenance,
+                series=self.log.series,
+            )
+        except OSError as error:
+            self.warnings.append(
+                f"the checkpoint of step {self._step} could not be written ({error}); "
+                "the previous one is untouched"
+            )
+        self._last_save = time.monotonic()
+        self._saving = self._last_save - began
+
+    def _close(self, status: str, report: dict[str, Any] | None = None) -> None:
+        self._ended = True
+        if self.log is not None:
+            self.log.provenance["elapsed"] = self.seconds
+            params = self.state.params if self.state is not None else None
+            try:
+                self.log.close(status, result=report, parameters=params)
+            except OSError as error:
+                self.warnings.append(
+                    f"{self.log.folder} could not be completed ({error}); what the "
+                    "last checkpoint holds is safe"
+                )
+
+    def _fail(self, error: NumericalError) -> None:
+        """Keep the last good state and what was recorded."""
+        if error.state is not None:
+            self.state = error.state
+        if error.records:
+            self._append(error.records)
+        self._save()
+        self._close("failed")
+
+
+def report(
+    built: Built,
+    estimate: Estimate | None,
+    *,
+    status: str,
+    step: int,
+    seconds: float,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """The numbers of a run, as JSON values.
+
+    ``v_score`` is N Var(H) / (E - E_inf)^2 with E_inf the mean energy of all
+    configurations (arXiv:2302.04919); ``relative_error`` is (E - E0) / |E0|.
+    """
+    exact = None if estimate is None else built.exact()
+    relative = score = None
+    energy = None
+    if estimate is not None:
+        energy = {k: _number(v) for k, v in estimate._asdict().items()}
+        score = _number(
+            v_score(estimate.mean, estimate.variance, built.n_sites, built.e_infinity)
+        )
+        if exact is not None and exact["energy"] != 0:
+            relative = (estimate.mean - exact["energy"]) / abs(exact["energy"])
+    return {
+        "status": status,
+        "energy": energy,
+        "energy_per_site": None if estimate is None else estimate.mean / built.n_sites,
+        "v_score": score,
+        "exact": exact,
+        "relative_error": relative,
+        "n_sites": built.n_sites,
+        "n_parameters": built.vmc.n_parameters,
+        "n_steps": step,
+        "seconds": seconds,
+        "warnings": list(warnings),
+    }
+
+
+def _number(value: float) -> float | int | None:
+    """A JSON number; not-a-number, which JSON lacks, as None."""
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def start_log(built: Built, folder: Path) -> RunLog:
+    """The run file of a new run, with its provenance."""
+    where = provenance.collect(
+        seed=built.job.seed, job_folder=built.job.folder, files=built.files
+    )
+    where |= {"n_sites": built.n_sites, "n_parameters": built.vmc.n_parameters}
+    return RunLog.create(folder, built.job, where)

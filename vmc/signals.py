@@ -1,0 +1,46 @@
+"""Signals that ask a run to stop: they set a flag, and the run ends in good order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+#: What batch systems and people send.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopFlag:
+    """Remembers the first request to stop.
+
+    Attributes:
+        reason: None, or why the run should stop.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.reason is not None
+
+    def stop(self, reason: str) -> None:
+        """Ask for a stop; the first reason is kept."""
+        if self.reason is None:
+            self.reason = reason
+
+    def install(self) -> None:
+        """Handle the signals; call again after anything that replaces handlers.
+
+        A second interrupt from the keyboard ends the program at once.  Outside the
+        main thread, where Python allows no handlers, nothing happens.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.reason is not None:
+            raise KeyboardInterrupt
+        self.stop(signal.Signals(number).name)
