@@ -8,7 +8,6 @@ nothing runs.  Physics that does not fit is refused here.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,7 +127,7 @@ class Built:
         """Estimated bytes of the large arrays on one device."""
         p, job = self.vmc.n_parameters, self.job
         n_devices = self.vmc._mesh.size
-        n_all = 2 * (job.sampler.n_samples or 0)
+        n_all = job.sampler.n_samples or 0
         n_rows = -(-n_all // n_devices)
         word = 4 if job.precision == "float32" else 8
         number = word * (2 if self.wavefunction.range != "positive" else 1)
@@ -204,7 +203,7 @@ def build(job: Job) -> Built:
 
     numbers = resolve.sampler_numbers(job.sampler, mesh.size)
     name = resolve.sampler_name(job.sampler.name, system.hamiltonian.space)
-    n_local = 2 * numbers["n_samples"] // mesh.size
+    n_local = numbers["n_samples"] // mesh.size
     row = system.hamiltonian.moves.n_moves * (8 if problem.dtype == "real" else 16)
     job = job.replace(
         {
@@ -223,7 +222,6 @@ def build(job: Job) -> Built:
         n_chains=numbers["n_chains"],
         n_draws=numbers["n_samples"] // numbers["n_chains"],
         n_sweeps=job.sampler.n_sweeps,
-        burn_in=job.sampler.burn_in,
         n_devices=mesh.size,
     )
     vmc = _driver(job, system, wavefunction, sampler, mesh)
@@ -264,7 +262,7 @@ def _driver(
         precision=job.precision,
         steps_per_dispatch=job.run.steps_per_dispatch,
         chunk=job.run.chunk,
-        doubled_from=math.ceil(0.8 * n_steps),
+        burn_in=job.sampler.burn_in,
     )
 
 

@@ -40,9 +40,6 @@ Chains: TypeAlias = Any
 #: Name of the one mesh axis: walkers.
 WALKERS = "w"
 
-#: Walkers (or samples) that share one key; see ``vmc.keys``.
-BLOCK = 32
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -102,16 +99,8 @@ class Space(Protocol):
         """Number of local states of each site (2 for a spin 1/2)."""
         ...
 
-    def random(self, keys: Key, n: int) -> Array:
-        """Independent random configurations inside the sector.
-
-        Args:
-            keys: one key per block of `BLOCK` walkers.
-            n: walkers per block.
-
-        Returns:
-            int8 (len(keys) * n, N).
-        """
+    def random(self, bits: Array) -> Array:
+        """Random words, uint32 (N, B), as uniform configurations, int8 (B, N)."""
         ...
 
     def allows(self, sigma: Array, moves: Moves) -> Array:
@@ -248,7 +237,8 @@ class Sampler(NamedTuple):
     """Draws configurations from |psi|^2.  Runs inside ``shard_map`` over walkers.
 
     Attributes:
-        init: (key, params) -> chains: independent random starts, burn-in included.
+        init: (key, params) -> chains: independent random starts and, if asked for,
+            burn-in.
         sample: (key, params, chains) -> (chains, samples (T, B, N), `SamplerInfo`).
         n_chains: chains over all devices.
         n_draws: T, draws per chain of one call.

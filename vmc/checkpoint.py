@@ -299,10 +299,14 @@ def _words(leaf: Any) -> Any:
 def _like(value: np.ndarray, leaf: Any, prng: Any) -> Any:
     """A stored value as the template has it: same kind, same devices."""
     import jax
+    import jax.numpy as jnp
 
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         if prng is not None:
             value = jax.random.wrap_key_data(value, impl=str(prng))  # type: ignore
         sharding = leaf.sharding
+        if sharding is None or len(sharding.device_set) == 1:
+            # Not tied to a device, so that it may meet arrays on the whole mesh.
+            return jnp.asarray(value)
         return jax.device_put(value, sharding)
     return value if isinstance(leaf, np.ndarray) else type(leaf)(value)

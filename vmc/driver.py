@@ -51,6 +51,21 @@ COLUMNS = (
     "seconds",
 )
 
+#: What the compiled step reports; "ok" is 0 where a step went wrong.
+_TRACED = (
+    "energy",
+    "variance",
+    "acceptance",
+    "grad_norm",
+    "update_norm",
+    "kl",
+    "diag_shift",
+    "condition",
+    "learning_rate",
+    "drift",
+    "ok",
+)
+
 Records = dict[str, np.ndarray]
 
 
@@ -78,10 +93,12 @@ class _Carry(NamedTuple):
 class VMC:
     """A ground-state search, ready to run.
 
-    >>> vmc = VMC(hamiltonian, wavefunction, sampler, optimizer, seed=1) # doctest: +SKIP
-    >>> state = vmc.init()                                               # doctest: +SKIP
-    >>> state, records = vmc.advance(state, 100)                         # doctest: +SKIP
-    >>> vmc.measure(state, 65536)                                        # doctest: +SKIP
+    Example::
+
+        vmc = VMC(hamiltonian, wavefunction, sampler, optimizer, seed=1)
+        state = vmc.init()
+        state, records = vmc.advance(state, 10)
+        energy = vmc.measure(state, 65536)
 
     Attributes:
         hamiltonian: H, a pytree and an argument of every compiled function.
@@ -89,13 +106,13 @@ class VMC:
         sampler: draws samples; ``n_chains * n_draws`` per step.
         optimizer: an optax transformation; those of `vmc.precondition` receive the
             lazy geometry of the step, others 2F.
-        learning_rate: step -> learning rate, for the records.
+        learning_rate: number, or traceable step -> number, for the records.
         seed: of every random number of the run.
         mesh: devices, default all.
         precision: "float64", "float32" or "mixed".
         steps_per_dispatch: steps between two looks of the host.
         chunk: samples per chunk of the local energies; None takes all at once.
-        doubled_from: step from which twice the draws are taken, or None.
+        burn_in: sweeps of the walkers before the first step.
     """
 
     hamiltonian: Hamiltonian
@@ -108,7 +125,7 @@ class VMC:
     precision: str = "float64"
     steps_per_dispatch: int = 10
     chunk: int | None = None
-    doubled_from: int | None = None
+    burn_in: int = 20
 
     def __post_init__(self) -> None:
         """Refuse a precision that JAX would silently lower.
@@ -122,9 +139,9 @@ class VMC:
             )
         if self.precision != "float32" and not jax.config.read("jax_enable_x64"):
             raise JobError(
-                f'precision = "{self.precision}" needs 64-bit numbers, but JAX has them '
-                'off. Call jax.config.update("jax_enable_x64", True) before any array '
-                "is made (the command line does), or set JAX_ENABLE_X64=1."
+                f'precision = "{self.precision}" needs 64-bit numbers, but JAX has '
+                'them off. Call jax.config.update("jax_enable_x64", True) before any '
+                "array is made (the command line does), or set JAX_ENABLE_X64=1."
             )
         distributed.check_divisible(self.sampler.n_chains, self._mesh.size)
 
@@ -138,6 +155,10 @@ class VMC:
         shapes = jax.eval_shape(self.wavefunction.init, jax.random.key(0))
         return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
+    @property
+    def _real(self) -> Any:
+        return jnp.float32 if self.precision == "float32" else jnp.float64
+
     def init(self) -> VMCState:
         """Random parameters and thermalised walkers."""
         key = root_key(self.seed)
@@ -149,21 +170,19 @@ class VMC:
         specs = (REPLICATED, REPLICATED, BY_WALKER)
         program = distributed.per_walker(start, self._mesh, (REPLICATED,), specs)
         params, opt_state, chains = jax.jit(program)(key)
+        for done in range(0, self.burn_in, MEASURE_DRAWS):
+            n = min(MEASURE_DRAWS, self.burn_in - done)
+            path = np.array([Purpose.INIT, 1, done], np.int32)
+            chains = self._walk(params, chains, key, path, n)[0]
         window = np.zeros((0, self.sampler.n_chains))
         return VMCState(
             np.zeros((), np.int32), params, opt_state, chains, key, Control(window)
         )
 
-    def n_draws(self, step: int) -> int:
-        """Draws per chain at a step."""
-        late = self.doubled_from is not None and step >= self.doubled_from
-        return self.sampler.n_draws * (2 if late else 1)
-
     def advance(self, state: VMCState, n_steps: int) -> tuple[VMCState, Records]:
         """Up to ``n_steps`` steps in one dispatch, which ends at a fixed step.
 
-        Dispatches end at multiples of `steps_per_dispatch` and where the number of
-        draws changes, whatever ``n_steps`` is, so that resuming a run repeats it.
+        Dispatches end at multiples of `steps_per_dispatch`, whatever ``n_steps`` is.
 
         Args:
             state: where to start.
@@ -177,21 +196,21 @@ class VMC:
                 drifted; it carries ``state`` (the last good one) and ``records``.
         """
         step = int(state.step)
-        stops = [step + n_steps, (step // self._size + 1) * self._size]
-        if self.doubled_from is not None and step < self.doubled_from:
-            stops.append(self.doubled_from)
-        n = min(stops) - step
+        size = self.steps_per_dispatch
+        n = min(n_steps, (step // size + 1) * size - step)
         started = time.perf_counter()
-        out = self._dispatch(self.n_draws(step))(
+        out = self._dispatch(
             self.hamiltonian,
-            _Carry(state.params, state.opt_state, state.chains, jnp.asarray(True)),
+            _Carry(state.params, state.opt_state, state.chains, np.asarray(True)),
             state.key,
-            jnp.asarray(step, jnp.int32),
-            jnp.asarray(n, jnp.int32),
+            np.int32(step),
+            np.int32(n),
         )
-        carry, rows, chain_means = jax.block_until_ready(out)
+        carry, table, chain_means = jax.block_until_ready(out)
         seconds = (time.perf_counter() - started) / n
-        done = n if bool(carry.good) else int(np.asarray(rows["ok"])[:n].argmin())
+        table = np.asarray(table, np.float64)[:n]
+        rows = {name: table[:, c] for c, name in enumerate(_TRACED)}
+        done = n if bool(carry.good) else int(rows["ok"].argmin())
         means = np.asarray(chain_means)[:done]
         records, window = self._records(state, rows, means, done, seconds)
         state = VMCState(
@@ -203,27 +222,19 @@ class VMC:
             Control(window),
         )
         if done < n:
-            failed = {name: float(np.asarray(row)[done]) for name, row in rows.items()}
+            failed = {name: float(column[done]) for name, column in rows.items()}
             raise _numerical_error(step + done, failed, state, records, self.precision)
         return state, records
-
-    @property
-    def _size(self) -> int:
-        return self.steps_per_dispatch
 
     def _records(
         self,
         state: VMCState,
-        rows: dict[str, Array],
+        rows: Records,
         means: np.ndarray,
         done: int,
         seconds: float,
     ) -> tuple[Records, np.ndarray]:
-        records = {
-            name: np.asarray(row)[:done].astype(np.float64)
-            for name, row in rows.items()
-            if name != "ok"
-        }
+        records = {name: column[:done] for name, column in rows.items()}
         history = np.concatenate([state.control.window, means])
         n_chains = means.shape[1]
         records["error"] = (
@@ -242,40 +253,26 @@ class VMC:
         records["tau"] = np.array([look.tau for look in looks])
         first = int(state.step)
         records["step"] = np.arange(first + 1, first + done + 1)
-        rate = self.learning_rate
-        records["learning_rate"] = np.array(
-            [
-                float(rate(np.asarray(i, np.int32))) if callable(rate) else rate
-                for i in range(first, first + done)
-            ]
-        )
         records["seconds"] = np.full(done, seconds)
         return {name: records[name] for name in COLUMNS}, history[-WINDOW:]
 
-    @functools.lru_cache(maxsize=4)  # noqa: B019 - a VMC lives as long as its run
-    def _dispatch(self, n_draws: int) -> Callable[..., Any]:
+    @functools.cached_property
+    def _dispatch(self) -> Callable[..., Any]:
         """Compiled loop over the steps of one dispatch."""
-        sampler = self.sampler.with_draws(n_draws)
-        step_of = functools.partial(_step, self, sampler)
+        step_of = functools.partial(_step, self)
 
         def run(
             hamiltonian: Hamiltonian, carry: _Carry, key: Key, first: Array, n: Array
-        ) -> tuple[_Carry, dict[str, Array], Array]:
-            shapes = jax.eval_shape(step_of, hamiltonian, carry, key, first)[1:]
-            buffers = jax.tree.map(
-                lambda x: jnp.zeros((self._size, *x.shape), x.dtype), shapes
-            )
-
+        ) -> tuple[_Carry, Array, Array]:
             def body(i: Array, loop: Any) -> Any:
-                carry, buffers = loop
-                carry, *outputs = step_of(hamiltonian, carry, key, first + i)
-                buffers = jax.tree.map(
-                    lambda b, x: b.at[i].set(x), buffers, tuple(outputs)
-                )
-                return carry, buffers
+                carry, rows, means = loop
+                carry, row, mean = step_of(hamiltonian, carry, key, first + i)
+                return carry, rows.at[i].set(row), means.at[i].set(mean)
 
-            carry, buffers = lax.fori_loop(0, n, body, (carry, buffers))
-            return carry, *buffers
+            size, dtype = self.steps_per_dispatch, self._real
+            rows = jnp.zeros((size, len(_TRACED)), dtype)
+            means = jnp.zeros((size, self.sampler.n_chains), dtype)
+            return lax.fori_loop(0, n, body, (carry, rows, means))
 
         carry_spec = _Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
         program = distributed.per_walker(
@@ -309,7 +306,6 @@ class VMC:
         Raises:
             NumericalError: an energy was not finite.
         """
-        key = derive(state.key, Purpose.MEASURE, int(state.step))
         n_chains = self.sampler.n_chains
         target = -(-n_samples // n_chains)
         limit = target * (64 if to_error else 1)
@@ -321,21 +317,21 @@ class VMC:
             discard = drawn < MEASURE_DISCARD
             left = (MEASURE_DISCARD if discard else target + MEASURE_DISCARD) - drawn
             n = min(MEASURE_DRAWS, left)
-            chains, eloc, drift = self._measure_program(
-                self.hamiltonian, state.params, chains, key, drawn, n
-            )
+            path = np.array([Purpose.MEASURE, int(state.step), drawn], np.int32)
+            chains, rows, drift = self._walk(state.params, chains, state.key, path, n)
             drawn += n
-            rows = np.asarray(eloc)[:n]
+            rows = np.asarray(rows, np.float64)[:n]
             if not np.all(np.isfinite(rows)) or not self._drift_ok(float(drift)):
                 raise NumericalError(
-                    f"the measurement met a local energy of {np.max(np.abs(rows))} (cache "
-                    f"drift {float(drift):.1e}). The parameters are not usable: resume "
-                    "from an earlier checkpoint with a smaller learning_rate."
+                    "the measurement met a local energy of "
+                    f"{np.max(np.abs(rows))} (cache drift {float(drift):.1e}). The "
+                    "parameters are not usable: resume from an earlier checkpoint with "
+                    "a smaller learning_rate."
                 )
             if discard:
                 continue
-            energies.append(rows.real)
-            squares.append(np.abs(rows) ** 2)
+            energies.append(rows[:, 0])
+            squares.append(rows[:, 1])
             x = np.concatenate(energies)
             variance = float(np.mean(np.concatenate(squares)) - np.mean(x) ** 2)
             result = stats.estimate(x, max(variance, 0.0))
@@ -349,34 +345,47 @@ class VMC:
     def _drift_ok(self, drift: float) -> bool:
         return drift <= DRIFT_LIMIT[self.precision]
 
+    def _walk(
+        self, params: Params, chains: Any, key: Key, path: np.ndarray, n: int
+    ) -> tuple[Any, Array, Array]:
+        """``n`` draws at frozen parameters.
+
+        ``path`` is (purpose, number, draws before these).  Returns chains, real part
+        and squared modulus of the local energies (draws, 2, n_chains), and drift.
+        """
+        return self._walk_program(
+            self.hamiltonian, params, chains, key, path, np.int32(n)
+        )
+
     @functools.cached_property
-    def _measure_program(self) -> Callable[..., Any]:
+    def _walk_program(self) -> Callable[..., Any]:
         sampler = self.sampler.with_draws(1)
 
         def run(
             hamiltonian: Hamiltonian,
             params: Params,
             chains: Any,
-            key: Key,
-            start: Array,
+            root: Key,
+            path: Array,
             n: Array,
         ) -> tuple[Any, Array, Array]:
-            def draw(chains: Any, t: Array) -> tuple[Any, Array, Array]:
+            key = derive(root, path[0], path[1])
+
+            def body(i: Array, loop: Any) -> Any:
+                chains, rows, drift = loop
+                t = path[2] + i
                 chains, samples, info = sampler.sample(derive(key, t), params, chains)
                 eloc = local_energies(
                     self.wavefunction, hamiltonian, params, samples[0], self.chunk
                 )
-                return chains, distributed.gather(eloc), distributed.largest(info.drift)
+                pair = jnp.stack([eloc.real, jnp.abs(eloc) ** 2]).astype(dtype)
+                rows = rows.at[i].set(distributed.gather(pair, axis=1))
+                new = distributed.largest(info.drift).astype(dtype)
+                return chains, rows, jnp.maximum(drift, new)
 
-            shape = jax.eval_shape(draw, chains, jnp.zeros((), jnp.int32))
-
-            def body(i: Array, loop: Any) -> Any:
-                chains, rows, drift = loop
-                chains, row, new = draw(chains, start + i)
-                return chains, rows.at[i].set(row), jnp.maximum(drift, new)
-
-            rows = jnp.zeros((MEASURE_DRAWS, *shape[1].shape), shape[1].dtype)
-            loop = (chains, rows, jnp.zeros((), shape[2].dtype))
+            dtype = self._real
+            rows = jnp.zeros((MEASURE_DRAWS, 2, self.sampler.n_chains), dtype)
+            loop = (chains, rows, jnp.zeros((), dtype))
             return lax.fori_loop(0, n, body, loop)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED, REPLICATED, REPLICATED)
@@ -388,17 +397,21 @@ class VMC:
 
 def _step(
     vmc: VMC,
-    sampler: Sampler,
     hamiltonian: Hamiltonian,
     carry: _Carry,
     root: Key,
     step: Array,
-) -> tuple[_Carry, dict[str, Array], Array]:
-    """One optimisation step on one device's walkers."""
+) -> tuple[_Carry, Array, Array]:
+    """One optimisation step on one device's walkers.
+
+    Returns:
+        What the next step needs, the numbers named in `_TRACED`, and the mean local
+        energy of every chain, (n_chains,).
+    """
     wf, params = vmc.wavefunction, carry.params
     key = derive(root, step, 0)
 
-    chains, samples, info = sampler.sample(key, params, carry.chains)
+    chains, samples, info = vmc.sampler.sample(key, params, carry.chains)
     sigma = samples.reshape(-1, samples.shape[-1])
     eloc = local_energies(wf, hamiltonian, params, sigma, vmc.chunk)
     if vmc.precision == "mixed":
@@ -427,6 +440,7 @@ def _step(
         "kl": _from_state(opt_state, "kl"),
         "diag_shift": _from_state(opt_state, "diag_shift"),
         "condition": _from_state(opt_state, "condition"),
+        "learning_rate": _rate(vmc, step),
         "drift": drift,
     }
     finite = [jnp.isfinite(row[x]) for x in ("energy", "variance", "update_norm")]
@@ -438,7 +452,8 @@ def _step(
     kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, tuple(carry[:3]))
     draws = eloc.real.reshape(samples.shape[:2])
     chain_means = distributed.gather(jnp.mean(draws, axis=0))
-    return _Carry(*kept, good), row, chain_means
+    numbers = [row[name].astype(vmc._real) for name in _TRACED]
+    return _Carry(*kept, good), jnp.stack(numbers), chain_means.astype(vmc._real)
 
 
 def _first_order_gradient(
@@ -452,6 +467,11 @@ def _first_order_gradient(
     out = weighted_scores(vmc.wavefunction, params, sigma, weights)
     out = distributed.total(out)
     return jax.tree.map(lambda g, p: g.astype(p.dtype), out, params)
+
+
+def _rate(vmc: VMC, step: Array) -> Array:
+    rate = vmc.learning_rate
+    return jnp.asarray(rate(step) if callable(rate) else rate)
 
 
 def _from_state(opt_state: Any, name: str) -> Array:

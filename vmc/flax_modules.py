@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from vmc.base import Key, Params, Problem
 from vmc.errors import JobError
@@ -112,38 +114,22 @@ def _reduce_nnx(
 ) -> tuple[Callable[[Key], dict[str, Array]], Callable[..., Any]]:
     from flax import nnx
 
-    def build(key: Key) -> Any:
-        return cls(**arguments, rngs=nnx.Rngs(key)) if seeded else cls(**arguments)
-
-    def parts(built: Any) -> tuple[Any, Any, Any]:
-        graph, params, rest = nnx.split(built, nnx.Param, ...)
-        return graph, params, rest
-
-    seeded = False
     if cls is module:
-        signature = inspect.signature(cls.__init__)
-        arguments, seeded = _arguments(cls.__name__, signature, problem, keys)
-        shapes = _explain(
-            f"constructing {cls.__name__} with {arguments}",
-            lambda: nnx.eval_shape(lambda: build(jax.random.key(0))),
-        )
-        graph, params, rest = parts(shapes)
+        build = _builder(cls, problem, keys)
+        graph, params, rest = _split(_example(cls.__name__, build))
+
+        def init(key: Key) -> dict[str, Array]:
+            return layout.pack(_split(build(key))[1])
     else:
-        graph, params, rest = parts(module)
-    _refuse_state(cls.__name__, nnx.to_flat_state(rest))
-    layout = _Layout(cls.__name__, params, real)
-    if cls is not module:
+        graph, params, rest = _split(module)
         # Host copies: a caller that donates the parameters must not delete them.
-        start = jax.tree.map(np.array, layout.pack(params))
-        constants = jax.tree.map(np.array, rest)
+        start = jax.tree.map(np.array, params)
 
         def init(key: Key) -> dict[str, Array]:
-            return jax.tree.map(jnp.array, start)
-    else:
-        constants = _constants(cls.__name__, lambda key: parts(build(key))[2], rest)
+            return layout.pack(jax.tree.map(jnp.array, start))
 
-        def init(key: Key) -> dict[str, Array]:
-            return layout.pack(parts(build(key))[1])
+    layout = _Layout(cls.__name__, params, real)
+    constants = jax.tree.map(np.array, rest)
 
     def call(method: str, params: Params, *args: Any) -> Any:
         merged = nnx.merge(graph, layout.unpack(params), constants)
@@ -152,35 +138,74 @@ def _reduce_nnx(
     return init, call
 
 
-def _refuse_state(owner: str, leaves: Any) -> None:
-    """Raise if the module holds variables that are not parameters."""
+def _builder(
+    cls: type, problem: Problem, keys: Mapping[str, Any]
+) -> Callable[[Key], Any]:
+    """Key -> a new nnx module of the class."""
     from flax import nnx
 
-    kinds: dict[str, str] = {}
-    for path, leaf in leaves:
-        if isinstance(leaf, nnx.Variable):
-            kinds[".".join(map(str, path))] = type(leaf).__name__
-    if kinds:
-        listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-        raise JobError(
-            f"{owner} holds state that is not nnx.Param: {listed}. log psi must be a "
-            "pure function of the parameters and one configuration, so BatchNorm, "
-            "Dropout and stored random streams cannot be used: take LayerNorm, or "
-            "construct the layer without state (a deterministic module)."
-        )
+    signature = inspect.signature(cls.__init__)
+    arguments, seeded = _arguments(cls.__name__, signature, problem, keys)
+
+    def construct(key: Key) -> Any:
+        return cls(**arguments, rngs=nnx.Rngs(key)) if seeded else cls(**arguments)
+
+    what = f"constructing {cls.__name__} with {arguments}"
+    return lambda key: _explain(what, lambda: construct(key))
 
 
-def _constants(owner: str, build: Callable[[Key], Any], shapes: Any) -> Any:
-    """Plain arrays that a module holds, checked not to depend on the key."""
-    if not jax.tree.leaves(shapes):
+def _example(owner: str, build: Callable[[Key], Any]) -> Any:
+    """A module of the class: shapes alone where it holds nothing but parameters.
+
+    Raises:
+        JobError: it holds plain arrays that depend on the key.
+    """
+    from flax import nnx
+
+    key = jax.random.key(0)
+    shapes = nnx.eval_shape(lambda: build(key))
+    # Under tracing, nnx takes arrays of JAX held by a module for static attributes.
+    held = [
+        value for _, part in nnx.iter_modules(shapes) for value in vars(part).values()
+    ]
+    traced = any(isinstance(value, Tracer) for value in held)
+    if not traced and not jax.tree.leaves(_split(shapes)[2]):
         return shapes
-    first, second = (jax.tree.map(np.array, build(jax.random.key(i))) for i in (0, 1))
-    if not all(map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(second))):
+    first, second = build(key), build(jax.random.key(1))
+    constants = (
+        map(np.asarray, jax.tree.leaves(_split(m)[2])) for m in (first, second)
+    )
+    if not all(itertools.starmap(np.array_equal, zip(*constants))):
         raise JobError(
             f"{owner} holds arrays that depend on rngs but are not nnx.Param, so a "
             "run could not restore them. Make them nnx.Param, or fix their seed."
         )
     return first
+
+
+def _split(module: Any) -> tuple[Any, Any, Any]:
+    """Structure, parameters, and the plain arrays that are constants.
+
+    Raises:
+        JobError: the module holds variables that are not parameters.
+    """
+    from flax import nnx
+
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    kinds = {
+        ".".join(map(str, path)): type(leaf).__name__
+        for path, leaf in nnx.to_flat_state(rest)
+        if isinstance(leaf, nnx.Variable)
+    }
+    if kinds:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise JobError(
+            f"{type(module).__name__} holds state that is not nnx.Param: {listed}. "
+            "log psi must be a pure function of the parameters and one configuration, "
+            "so BatchNorm, Dropout and stored random streams cannot be used: take "
+            "LayerNorm, or construct the layer without state (a deterministic module)."
+        )
+    return graph, params, rest
 
 
 def _reduce_linen(
@@ -275,5 +300,7 @@ def _explain(what: str, action: Callable[[], Any]) -> Any:
     """Run the user's code; a failure is reported with what was tried."""
     try:
         return action()
+    except JobError:
+        raise
     except Exception as error:
         raise JobError(f"{what} failed: {type(error).__name__}: {error}") from error

@@ -50,7 +50,9 @@ def _times_vector(factors: ScoreFactors, vector: Array) -> Array:
     out = jnp.einsum(f"g{letters},bg{letters[-1]}->bg{letters[:-1]}", out, factors[-1])
     for c in range(len(factors) - 2, -1, -1):
         left = letters[:c]
-        out = jnp.einsum(f"bg{left}{letters[c]},bg{letters[c]}->bg{left}", out, factors[c])
+        out = jnp.einsum(
+            f"bg{left}{letters[c]},bg{letters[c]}->bg{left}", out, factors[c]
+        )
     return jnp.sum(out, axis=1)
 
 

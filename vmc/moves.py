@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vmc.base import Key, Move, Moves
+from vmc.base import Move, Moves
 from vmc.errors import JobError
 from vmc.space import Spins
 
@@ -94,11 +94,6 @@ def reachable(space: Spins, moves: Moves) -> tuple[int, int]:
     graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     return int(np.bincount(labels).max()), n
-
-
-def random_sequence(key: Key, n_moves: int, length: int) -> Array:
-    """Independent uniform move indices, equal on every device: int32 (length,)."""
-    return jax.random.randint(key, (length,), 0, n_moves)
 
 
 def apply_move(

@@ -48,7 +48,9 @@ def make_optimizer(
     if name == "sgd":
         return optax.with_extra_args_support(optax.sgd(learning_rate))
     if name not in ("sr", "spring"):
-        raise JobError(f'optimizer "{name}" is unknown; there are spring, sr, adam, sgd')
+        raise JobError(
+            f'optimizer "{name}" is unknown; there are spring, sr, adam, sgd'
+        )
     shift = (
         automatic_shift(learning_rate, n_steps, max_kl)
         if isinstance(diag_shift, str)

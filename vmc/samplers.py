@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vmc.base import (
-    BLOCK,
     Key,
     Moves,
     Params,
@@ -25,8 +24,8 @@ from vmc.base import (
 )
 from vmc.distributed import check_divisible, n_devices
 from vmc.errors import JobError
-from vmc.keys import Purpose, block_keys, derive, take_rows, walker_bits
-from vmc.moves import apply_move, random_sequence
+from vmc.keys import Purpose, derive, shared_integers, walker_bits
+from vmc.moves import apply_move
 from vmc.space import Spins
 
 #: Acceptance numbers are drawn for this many moves of all walkers at a time.
@@ -49,8 +48,10 @@ class _Metropolis:
         return self.n_chains // n_devices()
 
     def init(self, key: Key, params: Params) -> Array:
-        keys, offset = block_keys(derive(key, Purpose.INIT), self.n_local())
-        sigma = take_rows(self.space.random(keys, BLOCK), offset, self.n_local())
+        bits = walker_bits(
+            derive(key, Purpose.INIT, 0), self.n_local(), self.space.n_sites
+        )
+        sigma = self.space.random(bits)
         if self.burn_in == 0:
             return sigma
         burn_key = derive(key, Purpose.INIT, 1)
@@ -78,7 +79,7 @@ class _Metropolis:
         start = wf.log_psi(params, sigma).real
         cache = wf.cache(params, sigma)
         n_moves = n_sweeps * self.space.n_sites
-        sequence = random_sequence(
+        sequence = shared_integers(
             derive(key, Purpose.PROPOSAL), self.moves.n_moves, n_moves
         )
         table = jax.tree.map(jnp.asarray, self.moves)
@@ -97,15 +98,19 @@ class _Metropolis:
             cache = wf.commit(cache, pending, accept)
             sigma_t = apply_move(sigma_t, move, accept, self.space.local_dims)
             log_p = log_p + jnp.where(accept, log_ratio, 0)
-            return bits, (sigma_t, cache, log_p, accepted + jnp.sum(accept, dtype=jnp.int32))
+            accepted = accepted + jnp.sum(accept, dtype=jnp.int32)
+            return bits, (sigma_t, cache, log_p, accepted)
 
         def run_chunk(c: Array, carry: Any) -> Any:
-            bits = walker_bits(derive(accept_key, c), n_local, (chunk,)).T
+            bits = walker_bits(derive(accept_key, c), n_local, chunk)
             stop = jnp.minimum((c + 1) * chunk, n_moves)
             return lax.fori_loop(c * chunk, stop, propose, (bits, carry))[1]
 
         carry = (sigma.T, cache, 2 * start, jnp.zeros((), jnp.int32))
-        carry = lax.fori_loop(0, n_chunks, run_chunk, carry)
+        if n_chunks == 1:
+            carry = run_chunk(jnp.zeros((), jnp.int32), carry)
+        else:
+            carry = lax.fori_loop(0, n_chunks, run_chunk, carry)
         sigma_t, _, log_p, accepted = carry
         sigma = sigma_t.T
         log_psi = wf.log_psi(params, sigma).real
@@ -126,7 +131,7 @@ def metropolis(
     n_chains: int,
     n_draws: int = 1,
     n_sweeps: int = 1,
-    burn_in: int = 20,
+    burn_in: int = 0,
     n_devices: int = 1,
 ) -> Sampler:
     """Metropolis with symmetric proposals drawn uniformly from a move table.
@@ -142,7 +147,7 @@ def metropolis(
         n_chains: walkers over all devices.
         n_draws: T, samples per walker and call.
         n_sweeps: sweeps before each sample.
-        burn_in: sweeps after the random start.
+        burn_in: sweeps after the random start (the driver has its own).
         n_devices: devices that share the walkers.
 
     Raises:

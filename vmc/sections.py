@@ -205,7 +205,7 @@ class Sampler(Section):
     n_samples: int | None = key(
         None,
         "a multiple of n_chains",
-        "samples per step over all devices, doubled for the last fifth of the run; "
+        "samples per step over all devices; "
         "default: the first multiple of n_chains from 1024",
         ge=1,
     )
@@ -221,10 +221,10 @@ class Optimizer(Section):
     """How parameters move."""
 
     name: Literal["sr", "spring", "adam", "sgd"] = key(
-        "sr",
-        '"sr", "spring", "adam" or "sgd"',
-        "sr and spring: stochastic reconfiguration, dense or kernel by shape; adam and "
-        "sgd follow the plain gradient",
+        "spring",
+        '"spring", "sr", "adam" or "sgd"',
+        "sr: stochastic reconfiguration, dense or kernel by shape; spring: the same "
+        "with momentum 0.9; adam and sgd follow the plain gradient",
     )
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] | Schedule = key(
         "auto",

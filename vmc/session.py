@@ -237,7 +237,7 @@ class Session:
             self._save()
         status = "stopped" if stopped else "done"
         report = self._report(status, estimate)
-        self._close(status, report)
+        self._close(status, None if stopped else report)
         result = Result(
             status=status,
             report=report,

@@ -7,12 +7,12 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vmc.base import BLOCK, Key, Moves
+from vmc import keys
+from vmc.base import Moves
 from vmc.errors import JobError
 
 #: Largest number of states that `Spins.all_states` lists (about 27 sites).
@@ -88,48 +88,49 @@ class Spins:
             return states
         return states[states.sum(axis=1, dtype=np.int64) == self.twice_sz]
 
-    def random(self, keys: Key, n: int = BLOCK) -> Array:
+    def random(self, bits: Array) -> Array:
         """Independent random configurations, uniform over the sector.
 
         Args:
-            keys: one key per block of walkers.
-            n: walkers per block.
+            bits: uint32 (N, B), random words.
 
         Returns:
-            int8 (len(keys) * n, N).
+            int8 (B, N).
         """
-        draw = self._random_free if self.total_sz is None else self._random_sector
-        sigma = jax.vmap(lambda key: draw(key, n))(keys)
-        return sigma.reshape(-1, self.n_sites)
-
-    def _random_free(self, key: Key, n: int) -> Array:
-        dims = jnp.asarray(self.local_dims, jnp.int32)
-        index = jax.random.randint(key, (n, self.n_sites), 0, dims[None, :])
-        return (dims[None, :] - 1 - 2 * index).astype(jnp.int8)
-
-    def _random_sector(self, key: Key, n: int) -> Array:
-        """A uniform shuffle for spins 1/2, sequential exact sampling otherwise."""
+        if self.total_sz is None:
+            return self._random_free(bits).T
         if self.is_spin_half:
             n_up = (self.n_sites + (self.twice_sz or 0)) // 2
-            rank = jnp.argsort(jax.random.uniform(key, (n, self.n_sites)), axis=1)
-            return jnp.where(rank < n_up, 1, -1).astype(jnp.int8)
-        return self._random_general_sector(key, n)
+            # The ranks of N random words are a uniform shuffle.
+            rank = jnp.argsort(jnp.argsort(bits, axis=0), axis=0)
+            return jnp.where(rank < n_up, 1, -1).astype(jnp.int8).T
+        return self._random_general_sector(bits).T
 
-    def _random_general_sector(self, key: Key, n: int) -> Array:
+    def _random_free(self, bits: Array) -> Array:
+        if self.is_spin_half:
+            return (1 - 2 * (bits >> 31).astype(jnp.int32)).astype(jnp.int8)
+        columns = [
+            d - 1 - 2 * keys.scaled(bits[site], d)
+            for site, d in enumerate(self.local_dims)
+        ]
+        return jnp.stack(columns).astype(jnp.int8)
+
+    def _random_general_sector(self, bits: Array) -> Array:
         """Site by site, weighted by the number of ways to complete the rest."""
-        logs = _completion_logs(self.local_dims)
-        width = logs.shape[1] // 2
-        remaining = jnp.full((n,), self.twice_sz or 0, jnp.int32)
+        ways = _completions(self.local_dims)
+        width = ways.shape[1] // 2
+        remaining = jnp.full((bits.shape[1],), self.twice_sz or 0, jnp.int32)
         columns = []
         for site, d in enumerate(self.local_dims):
-            key, sub = jax.random.split(key)
             values = jnp.arange(d - 1, -d, -2, dtype=jnp.int32)
-            left = jnp.clip(remaining[:, None] - values[None, :] + width, 0, 2 * width)
-            weights = jnp.asarray(logs[site + 1])[left]
-            value = values[jax.random.categorical(sub, weights, axis=1)]
+            left = jnp.clip(remaining[None, :] - values[:, None] + width, 0, 2 * width)
+            weights = jnp.cumsum(jnp.asarray(ways[site + 1])[left], axis=0)
+            uniform = bits[site].astype(weights.dtype) * 2.0**-32
+            index = jnp.sum(uniform * weights[-1] >= weights, axis=0)
+            value = values[index]
             remaining = remaining - value
             columns.append(value.astype(jnp.int8))
-        return jnp.stack(columns, axis=1)
+        return jnp.stack(columns)
 
     def allows(self, sigma: Array, moves: Moves) -> Array:
         """Whether each move stays inside the sector.
@@ -203,9 +204,9 @@ def spins(
         if (twice - largest) % 2:
             near = sorted((twice - 1, twice + 1), key=abs)[0] / 2
             raise JobError(
-                f"total_sz = {total_sz} is impossible for {n_sites} sites: the sum of "
-                f"their m is {'half-odd' if largest % 2 else 'an integer'}; the nearest "
-                f"sector is total_sz = {near}"
+                f"total_sz = {total_sz} is impossible for {n_sites} sites: the sum "
+                f"of their m is {'half-odd' if largest % 2 else 'an integer'}; the "
+                f"nearest sector is total_sz = {near}"
             )
         total_sz = twice / 2
     return Spins(dims, total_sz)
@@ -219,13 +220,13 @@ def _half_filling(n_sites: int, n_up: int) -> np.ndarray:
     return states
 
 
-def _completion_logs(dims: tuple[int, ...]) -> np.ndarray:
-    """ln of the number of ways that sites >= i reach a sum: (N + 1, 2 W + 1)."""
+def _completions(dims: tuple[int, ...]) -> np.ndarray:
+    """Ways that sites >= i reach a sum, scaled by rows: (N + 1, 2 W + 1)."""
     width = sum(d - 1 for d in dims)
     counts = np.zeros((len(dims) + 1, 2 * width + 1))
     counts[-1, width] = 1.0
     for site in range(len(dims) - 1, -1, -1):
         for value in range(-(dims[site] - 1), dims[site], 2):
             counts[site] += np.roll(counts[site + 1], value)
-    with np.errstate(divide="ignore"):
-        return np.log(counts)
+        counts[site] /= counts[site].max()
+    return counts

@@ -19,13 +19,16 @@ import vmc
 from tests.cli.conftest import TINY, Outcome, invoke
 from vmc import checkpoint, runlog
 from vmc.cli import environment
+from vmc.signals import SIGNALS, StopFlag
 
 #: Columns that differ between two equal runs.
 WALL = {"seconds"}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def whole(
+    compiled_once: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome]:
     """One uninterrupted run: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "job.toml").write_text(TINY)
@@ -125,13 +128,24 @@ def test_provenance_names_no_host(whole: tuple[Path, Outcome]) -> None:
     assert platform.node() not in str(where["host"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_set_a_flag(number: signal.Signals) -> None:
+    stop = StopFlag()
+    stop.install()
+    assert not stop.requested
+    os.kill(os.getpid(), number)
+    assert stop.reason == number.name
+    if number == signal.SIGINT:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
 def test_a_stopped_run_resumes_bit_for_bit(
     whole: tuple[Path, Outcome],
     job_file: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
 ) -> None:
+    number = signal.SIGTERM
     with monkeypatch.context() as patch:
         interrupt_at(patch, 11, lambda: os.kill(os.getpid(), number))
         outcome = invoke("run", job_file(TINY), "--set", "run.out=part", "--json")
@@ -179,12 +193,16 @@ def test_a_killed_run_is_rebuilt_from_its_checkpoint(
     assert older.name != newest.name
 
 
-def test_max_time_stops_before_it(job_file: Callable[[str], Path]) -> None:
+def test_max_time_stops_and_saves(
+    compiled_once: None, job_file: Callable[[str], Path]
+) -> None:
     outcome = invoke("run", job_file(TINY), "--max-time", "0.001", "--json")
     assert outcome.code == 75 and "stopped by the time limit" in outcome.err
-    assert outcome.json["n_steps"] == 0
-    resumed = invoke("resume", "runs/job", "--json")
-    assert resumed.code == 0 and resumed.json["n_steps"] == 30
+    assert outcome.json["n_steps"] == 0 and outcome.json["run"] == "runs/job"
+    assert [p.name for p in checkpoint.paths(Path("runs/job"))] == [
+        "checkpoint-00000000.h5"
+    ]
+    assert "0 of 30" in invoke("show", "runs/job").err
 
 
 def test_resuming_a_finished_run_prints_its_result(
@@ -205,14 +223,20 @@ def test_measuring_again(whole: tuple[Path, Outcome]) -> None:
 
 
 def test_a_numerical_failure_keeps_the_last_good_state(
-    job_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    compiled_once: None,
+    job_file: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: Any) -> Any:
-        import jax.numpy as jnp
+    from vmc.driver import VMC
 
-        return lambda step: jnp.where(step < 5, 0.05, jnp.nan)
+    advance = VMC.advance
 
-    monkeypatch.setattr("vmc.resolve.learning_rate", fail)
+    def fail(self: VMC, state: Any, n_steps: int) -> Any:
+        """The driver's way to say that step 6 went wrong."""
+        state, records = advance(self, state, 5)
+        raise vmc.NumericalError("a smaller learning_rate", state, records)
+
+    monkeypatch.setattr(VMC, "advance", fail)
     outcome = invoke("run", job_file(TINY), "--set", "run.out=bad")
     assert outcome.code == 3
     assert "learning_rate" in outcome.err and "bad" in outcome.err

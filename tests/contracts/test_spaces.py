@@ -3,12 +3,14 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from vmc.base import BLOCK, Moves
+from vmc.base import Moves
 from vmc.errors import JobError
+from vmc.keys import numbers, root_key
 from vmc.space import Spins, spins
 
 SPACES = {
@@ -54,20 +56,29 @@ def test_states_are_listed_in_order(space: Spins) -> None:
 
 
 def test_random_draws_are_uniform_and_independent(space: Spins) -> None:
-    """Chi-square of neighbouring walkers together: uniform, and no correlation."""
+    """Chi-square of two walkers together: uniform, and no correlation."""
     states = [tuple(s) for s in brute_force(space)]
     place = {s: i for i, s in enumerate(states)}
-    keys = jax.random.split(jax.random.key(11), 300)
-    sigma = np.asarray(jax.jit(lambda k: space.random(k, BLOCK))(keys))
-    assert sigma.shape == (300 * BLOCK, space.n_sites) and sigma.dtype == np.int8
+    bits = numbers(root_key(11), jnp.arange(10_000), space.n_sites)
+    sigma = np.asarray(jax.jit(space.random)(bits))
+    assert sigma.shape == (10_000, space.n_sites) and sigma.dtype == np.int8
     index = np.array([place[tuple(s)] for s in sigma])
-    for stride in (1, BLOCK):  # inside a block, and between blocks
-        pairs = index.reshape(-1, 2, stride)
-        joint = np.bincount(
-            (pairs[:, 0] * len(states) + pairs[:, 1]).reshape(-1),
-            minlength=len(states) ** 2,
-        )
+    for first, second in (index.reshape(-1, 2).T, np.split(index, 2)):
+        joint = np.bincount(first * len(states) + second, minlength=len(states) ** 2)
         assert stats.chisquare(joint).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("x64", [True, False])
+def test_extreme_words_stay_in_the_sector(space: Spins, x64: bool) -> None:
+    """Also in single precision, where a fraction may round to one."""
+    words = np.array([0, 1, 2**31, 2**32 - 1], np.uint32)
+    jax.config.update("jax_enable_x64", x64)
+    try:
+        bits = jnp.asarray(np.tile(words, (space.n_sites, 1)))
+        sigma = np.asarray(jax.jit(space.random)(bits))
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert {tuple(s) for s in sigma} <= {tuple(s) for s in brute_force(space)}
 
 
 def test_allows_is_membership_after_the_move(space: Spins) -> None:

@@ -61,7 +61,8 @@ class Data:
         if of_params == "r":
             o, eps = np.concatenate([o.real, o.imag]), np.concatenate([eps.real, eps.imag])
         self.s, self.force = o.conj().T @ o, o.conj().T @ eps
-        self.rank = min(11, len(o))
+        stacked = of_params == "r" and of_scores == "c"
+        self.rank = min(11, n_samples * (1 + stacked))
         self.variance = np.mean(np.abs(self.eloc - self.eloc.mean()) ** 2)
 
     @property

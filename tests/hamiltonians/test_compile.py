@@ -1,8 +1,6 @@
-"""Compiled tables against Kronecker products and exact trial-state energies."""
+"""Compiled tables against Kronecker products."""
 
-import json
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +9,8 @@ import pytest
 
 from hamiltonians.compile import TermHamiltonian, compile_operator
 from hamiltonians.operators import Operator, Sm, Sp, Sx, Sy, Sz, spin, sx, sy, sz
-from hamiltonians.termfiles import load_terms
 from tests.hamiltonians.kron import codes, matrix_of, random_operator, states
 from vmc.errors import JobError
-
-DATA = Path(__file__).parents[1] / "data"
-CASES = json.loads((DATA / "energies.json").read_text())
 
 
 def dot(s: float, i: int, j: int) -> Operator:
@@ -353,49 +347,6 @@ def test_ten_thousand_terms_compile_fast_and_small() -> None:
     many = [t for t in many if 0 not in t[2][1:]]
     more = compile_operator(Operator.from_terms(terms + many), 100)
     assert more.memory_bytes < 100 * (len(terms) + len(many))
-
-
-# ---- local energies --------------------------------------------------------
-
-
-def log_rbm(sigma: np.ndarray) -> np.ndarray:
-    """The fixed complex state of the reference data."""
-    z, n = sigma.astype(float), sigma.shape[1]
-    a, i = np.arange(n)[:, None], np.arange(n)[None, :]
-    weights = 0.15 * np.cos(0.7 * a + 1.3 * i) + 0.05j * np.sin(1.1 * a - 0.4 * i)
-    hidden = np.log(np.cosh(z @ weights.T)).sum(axis=1)
-    return 0.1j * (z @ np.sin(np.arange(n) + 1)) + hidden
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_trial_states_have_their_exact_energy_and_variance(name) -> None:
-    op, n_sites, total_sz = load_terms(DATA / "terms" / f"{name}.json")
-    ham = compile_operator(op, n_sites, total_sz=total_sz)
-    sigma = ham.space.all_states()
-    here = codes(sigma, ham.space.local_dims)
-    diagonal, elements = (
-        np.asarray(ham.diagonal(sigma)),
-        np.asarray(ham.elements(sigma)),
-    )
-    trials = CASES[name]["trial_states_E_var"]
-    assert len(trials) == 2
-    for label, (energy, variance) in trials.items():
-        log_psi = np.zeros(len(sigma)) if "uniform" in label else log_rbm(sigma)
-        psi = np.zeros(2**n_sites, complex)
-        psi[here] = np.exp(log_psi)
-        e_loc = diagonal.astype(complex)
-        for move, line in enumerate(elements):
-            flips = ham.moves.sites[move]
-            bits = sum(1 << (n_sites - 1 - int(s)) for s in flips if s < n_sites)
-            e_loc += line * psi[here ^ bits] / psi[here]
-        weight = np.abs(psi[here]) ** 2
-        weight /= weight.sum()
-        mean = weight @ e_loc
-        scale = np.abs(e_loc).max()
-        assert mean == pytest.approx(energy, abs=1e-12 * scale)
-        assert weight @ np.abs(e_loc - mean) ** 2 == pytest.approx(
-            variance, abs=1e-12 * scale**2
-        )
 
 
 # ---- refusals --------------------------------------------------------------

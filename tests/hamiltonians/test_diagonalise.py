@@ -1,13 +1,14 @@
-"""Exact diagonalisation against Kronecker products and reference energies."""
+"""Exact diagonalisation and full-sum local energies against reference data."""
 
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from hamiltonians import diagonalise
-from hamiltonians.compile import compile_operator
+from hamiltonians.compile import TermHamiltonian, compile_operator
 from hamiltonians.diagonalise import dense, estimate_bytes, ground_states, to_sparse
 from hamiltonians.operators import Operator, spin, sx, sz
 from hamiltonians.termfiles import load_terms
@@ -116,6 +117,51 @@ def test_spin_one_dimer_and_ring() -> None:
     # Two sublattices of total spin 2: E = (S (S + 1) - 12) / 2 with S = 0.
     ring = compile_operator(bonds([(i, (i + 1) % 4) for i in range(4)], 1), 4)
     assert ground_states(ring).energies[0] == pytest.approx(-6.0, abs=1e-12)
+
+
+@jax.jit
+def evaluated(ham: TermHamiltonian, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return ham.elements(sigma), ham.diagonal(sigma)
+
+
+def log_rbm(sigma: np.ndarray) -> np.ndarray:
+    """The fixed complex state of the reference data."""
+    z, n = sigma.astype(float), sigma.shape[1]
+    a, i = np.arange(n)[:, None], np.arange(n)[None, :]
+    weights = 0.15 * np.cos(0.7 * a + 1.3 * i) + 0.05j * np.sin(1.1 * a - 0.4 * i)
+    hidden = np.log(np.cosh(z @ weights.T)).sum(axis=1)
+    return 0.1j * (z @ np.sin(np.arange(n) + 1)) + hidden
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_trial_states_have_their_exact_energy_and_variance(name) -> None:
+    ham = case(name)
+    n_sites = ham.space.n_sites
+    sigma = ham.space.all_states()
+    here = codes(sigma, ham.space.local_dims)
+    diagonal, elements = (
+        np.asarray(ham.diagonal(sigma)),
+        np.asarray(ham.elements(sigma)),
+    )
+    trials = CASES[name]["trial_states_E_var"]
+    assert len(trials) == 2
+    for label, (energy, variance) in trials.items():
+        log_psi = np.zeros(len(sigma)) if "uniform" in label else log_rbm(sigma)
+        psi = np.zeros(2**n_sites, complex)
+        psi[here] = np.exp(log_psi)
+        e_loc = diagonal.astype(complex)
+        for move, line in enumerate(elements):
+            flips = ham.moves.sites[move]
+            bits = sum(1 << (n_sites - 1 - int(s)) for s in flips if s < n_sites)
+            e_loc += line * psi[here ^ bits] / psi[here]
+        weight = np.abs(psi[here]) ** 2
+        weight /= weight.sum()
+        mean = weight @ e_loc
+        scale = np.abs(e_loc).max()
+        assert mean == pytest.approx(energy, abs=1e-12 * scale)
+        assert weight @ np.abs(e_loc - mean) ** 2 == pytest.approx(
+            variance, abs=1e-12 * scale**2
+        )
 
 
 def test_too_large_or_impossible_is_refused() -> None:

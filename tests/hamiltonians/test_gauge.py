@@ -45,11 +45,8 @@ SOLVABLE = {
     ),
     "spin-1 ring": (exchange(ring(4), s=1), 4, 0),
     "spin-3/2 chain": (exchange([(0, 1), (1, 2)], s=1.5), 3, None),
-    "spin-1 squares": (
-        exchange([(0, 1)], s=1) - 0.2 * spin(1).Sx(0) @ spin(1).Sx(0),
-        2,
-        None,
-    ),
+    # Sp and Sm^2 share a move; only the first, an odd step, sees the sign of its site.
+    "double step": (spin(1).Sx(0) - 0.4 * spin(1).Sx(0) @ spin(1).Sx(0), 1, None),
     "diagonal": (sz(0) @ sz(1), 2, None),
 }
 FRUSTRATED = {
