@@ -173,7 +173,8 @@ def _init(shape: _Shape, key: Key) -> Params:
     else:
         params = {"W": draw(keys[0], (shape.n_features, shape.n_sites))}
     if shape.biased:
-        params["a"] = draw(keys[1], (1 if shape.symmetry is not None else shape.n_sites,))
+        n_visible = 1 if shape.symmetry is not None else shape.n_sites
+        params["a"] = draw(keys[1], (n_visible,))
         params["b"] = draw(keys[2], (shape.n_features,))
     return params
 

@@ -125,8 +125,9 @@ class Spins:
             values = jnp.arange(d - 1, -d, -2, dtype=jnp.int32)
             left = jnp.clip(remaining[None, :] - values[:, None] + width, 0, 2 * width)
             weights = jnp.cumsum(jnp.asarray(ways[site + 1])[left], axis=0)
-            uniform = bits[site].astype(weights.dtype) * 2.0**-32
-            index = jnp.sum(uniform * weights[-1] >= weights, axis=0)
+            # 24 bits are exact in single precision too: 32 could round up to one.
+            uniform = (bits[site] >> 8).astype(weights.dtype) * 2.0**-24
+            index = jnp.sum((uniform * weights[-1])[None, :] >= weights, axis=0)
             value = values[index]
             remaining = remaining - value
             columns.append(value.astype(jnp.int8))
