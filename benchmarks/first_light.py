@@ -112,7 +112,7 @@ def run(job: str, seed: int, extra: list[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "job.toml"
         path.write_text(f"seed = {seed}\n{job}")
-        command = [sys.executable, "-m", "vmc.cli.main", "run", str(path), "--json"]
+        command = [sys.executable, "-m", "vmc", "run", str(path), "--json"]
         for setting in extra:
             command += ["--set", setting]
         started = time.perf_counter()

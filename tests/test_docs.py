@@ -49,9 +49,11 @@ def test_readme_marks_the_commands_that_the_checks_run(mark: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
-    assert not [link for link in local if not (page.parent / link).exists()]
+    text = page.read_text(encoding="utf-8")
+    links = [x for x in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in x]
+    assert not [link for link in links if not (page.parent / link).exists()]
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w/.-]*)`", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_no_trace_of_where_it_was_written() -> None:

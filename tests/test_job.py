@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vmc import registry, resolve
+from vmc import registry, resolve, symmetry
 from vmc.assembly import build_system
 from vmc.errors import JobError
 from vmc.job import Job
@@ -68,6 +68,16 @@ def test_bad_values_say_what_was_expected(sections: dict, message: str) -> None:
         job(**sections)
     assert "pydantic" not in str(caught.value)
     assert "literal[" not in str(caught.value)
+
+
+def test_a_job_file_is_named_in_front_of_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(to_toml(THREE_NAMES))
+    with pytest.raises(JobError) as caught:
+        Job.load(path, ["run.n_steps=-1"])
+    assert str(caught.value) == (
+        f"{path}: [run] n_steps = -1: expected an integer >= 0"
+    )
 
 
 def test_all_findings_are_reported_at_once() -> None:
@@ -153,7 +163,7 @@ def test_syntax_errors_name_file_and_line(
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1:30:00", 5400.0), ("2-00:00:01", 172801.0), (90, 90.0), (0.5, 0.5)],
+    [("1:30:00", 5400.0), ("2-00:00:01", 172801.0), (90, 90.0), ("8", 8.0), (0.5, 0.5)],
 )
 def test_times(text: Any, value: float) -> None:
     assert seconds(text) == value
@@ -227,11 +237,45 @@ def test_the_gauge_is_found_where_marshall_does_not_apply() -> None:
 
 def test_a_sign_problem_is_reported_and_makes_the_ansatz_complex() -> None:
     made = system([3, 4], "heisenberg", "triangular")
-    assert made.job.hamiltonian.marshall is False
     assert any("sign problem" in text for text in made.warnings)
-    problem, symmetry = resolve.problem(made.job, made.hamiltonian, made.lattice)
-    assert problem.dtype == "complex" and symmetry == "none"
+    problem, numbers = symmetry.problem(made.job, made.hamiltonian, made.lattice)
+    assert problem.dtype == "complex" and numbers == "none"
     assert problem.symmetry is None and not problem.spin_flip
+
+
+def energy_of_the_best_positive_state(table: Any) -> float:
+    """Lowest energy of |psi| >= 0, by making every off-diagonal element negative."""
+    from hamiltonians.diagonalise import dense
+
+    matrix = dense(table)
+    best = np.diag(np.diag(matrix)) - np.abs(matrix - np.diag(np.diag(matrix)))
+    psi = np.abs(np.linalg.eigh(best)[1][:, 0])
+    return float((psi @ matrix @ psi).real)
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "model", "keys"),
+    [
+        ([4, 4], "square", "j1j2", {"J2": 0.5}),
+        ([10], "chain", "j1j2", {"J2": 0.3}),
+        ([10], "chain", "dm", {"D": 0.5}),
+    ],
+)
+def test_with_a_sign_problem_the_gauge_serves_the_largest_terms(
+    size: list[int], name: str, model: str, keys: dict
+) -> None:
+    made = system(size, model, name, **keys)
+    marshall = system(size, model, name, marshall=True, **keys).hamiltonian.signs
+    signs = np.array(made.hamiltonian.signs)
+    assert np.array_equal(signs * signs[0], np.array(marshall) * marshall[0])
+    assert not made.hamiltonian.is_stoquastic and made.warnings
+
+
+def test_the_nearest_gauge_gets_closer_than_none() -> None:
+    made = system([3, 4], "heisenberg", "triangular")
+    none = system([3, 4], "heisenberg", "triangular", marshall=False)
+    energies = [energy_of_the_best_positive_state(s.hamiltonian) for s in (made, none)]
+    assert energies[0] < energies[1] - 1
 
 
 @pytest.mark.parametrize(
@@ -251,7 +295,7 @@ def test_resolved_quantum_numbers_are_those_of_the_ground_state(
     """Referee: exact diagonalisation without any gauge."""
     name = "chain" if len(size) == 1 else "square"
     made = system(size, model, name, **keys)
-    problem, symmetry = resolve.problem(made.job, made.hamiltonian, made.lattice)
+    problem, numbers = symmetry.problem(made.job, made.hamiltonian, made.lattice)
     assert problem.symmetry is not None
     bare = registry.compile_operator(
         made.operator, made.n_sites, total_sz=made.hamiltonian.space.total_sz
@@ -267,54 +311,54 @@ def test_resolved_quantum_numbers_are_those_of_the_ground_state(
         order = [index[row.tobytes()] for row in np.ascontiguousarray(moved)]
         return float(vector @ vector[order])
 
-    for axis, momentum in enumerate(symmetry["momentum"]):
-        perm = np.array(resolve._generators(made.lattice)[axis])
-        order = resolve._orders(made.lattice)[axis]
+    for axis, momentum in enumerate(numbers["momentum"]):
+        perm = np.array(symmetry._generators(made.lattice)[axis])
+        order = symmetry._orders(made.lattice)[axis]
         moved = np.empty_like(states)
         moved[:, perm] = states
         assert phase(moved) == pytest.approx(np.cos(2 * np.pi * momentum / order))
-    if "spin_flip" in symmetry:
-        assert phase(-states) == pytest.approx(symmetry["spin_flip"])
+    if "spin_flip" in numbers:
+        assert phase(-states) == pytest.approx(numbers["spin_flip"])
     else:
         assert made.hamiltonian.space.total_sz not in (None, 0)
 
 
 def test_the_odd_half_ring_has_physical_momentum_pi() -> None:
     made = system([10], "heisenberg")
-    _, symmetry = resolve.problem(made.job, made.hamiltonian, made.lattice)
-    assert symmetry == {"momentum": [5], "spin_flip": -1}
+    _, numbers = symmetry.problem(made.job, made.hamiltonian, made.lattice)
+    assert numbers == {"momentum": [5], "spin_flip": -1}
 
 
 @pytest.mark.parametrize(
-    ("symmetry", "message"),
+    ("table", "message"),
     [
         ({"momentum": [1]}, r"has momentum \[0\]"),
         ({"spin_flip": -1}, "has spin_flip = 1"),
     ],
 )
-def test_impossible_quantum_numbers_are_refused(symmetry: dict, message: str) -> None:
+def test_impossible_quantum_numbers_are_refused(table: dict, message: str) -> None:
     made = system([12], "heisenberg")
-    wanted = made.job.replace({"ansatz": {"symmetry": symmetry}})
+    wanted = made.job.replace({"ansatz": {"symmetry": table}})
     with pytest.raises(JobError, match=message):
-        resolve.problem(wanted, made.hamiltonian, made.lattice)
+        symmetry.problem(wanted, made.hamiltonian, made.lattice)
 
 
 def test_a_symmetry_table_works_with_a_sign_problem() -> None:
     made = system([4, 4], "j1j2", "square", J2=0.5, marshall=True)
     table = {"momentum": [0, 0], "spin_flip": 1}
     wanted = made.job.replace({"ansatz": {"symmetry": table}})
-    problem, symmetry = resolve.problem(wanted, made.hamiltonian, made.lattice)
+    problem, numbers = symmetry.problem(wanted, made.hamiltonian, made.lattice)
     assert problem.symmetry is not None and problem.symmetry.shape == (16, 16)
-    assert symmetry == table and problem.dtype == "complex"
+    assert numbers == table and problem.dtype == "complex"
 
 
 def test_broken_translations_are_not_built_in() -> None:
     bonds = [1.0, 0.5] * 4
     made = system([8], "heisenberg", J=bonds)
-    problem, symmetry = resolve.problem(made.job, made.hamiltonian, made.lattice)
-    assert problem.symmetry is None and symmetry == {"spin_flip": 1}
+    problem, numbers = symmetry.problem(made.job, made.hamiltonian, made.lattice)
+    assert problem.symmetry is None and numbers == {"spin_flip": 1}
     open_chain = system([8], "heisenberg", periodic=False)
-    problem, _ = resolve.problem(
+    problem, _ = symmetry.problem(
         open_chain.job, open_chain.hamiltonian, open_chain.lattice
     )
     assert problem.symmetry is None and problem.dtype == "real"

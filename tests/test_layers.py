@@ -19,18 +19,8 @@ LAYERS = [
     {"samplers", "estimators", "geometry"},
     {"precondition", "optimizers", "observables"},
     {"driver", "checkpoint", "runlog", "provenance"},
-    {
-        "jobfile",
-        "sections",
-        "job",
-        "registry",
-        "resolve",
-        "assembly",
-        "session",
-        "signals",
-        "runs",
-    }
-    | {"schema_docs", "design", "sweep", "bench", "fit"},
+    {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "assembly"}
+    | {"session", "signals", "runs", "schema_docs", "design", "sweep", "bench", "fit"},
     {"cli"},
 ]
 LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}
@@ -40,7 +30,8 @@ LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}
 ALLOWED = {
     "hamiltonians": {"vmc.base", "vmc.errors", "vmc.space"}
     | {"numpy", "scipy", "networkx", "jax", "matplotlib"},
-    "ansatze": {"vmc.base", "vmc.errors", "vmc.chunking", "vmc.wavefunction"}
+    "ansatze": {"vmc.base", "vmc.errors", "vmc.space"}
+    | {"vmc.chunking", "vmc.wavefunction"}
     | {"numpy", "networkx", "jax", "flax"},
 }
 

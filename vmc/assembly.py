@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from vmc import registry, resolve
+from vmc import registry, resolve, symmetry
 from vmc.base import Problem, Sampler, WaveFunction
 from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import walker_mesh
@@ -197,9 +197,9 @@ def build(job: Job) -> Built:
     mesh = walker_mesh()
     system = build_system(job)
     job, warnings = system.job, list(system.warnings)
-    problem, symmetry = resolve.problem(job, system.hamiltonian, system.lattice)
+    problem, quantum_numbers = symmetry.problem(job, system.hamiltonian, system.lattice)
     wavefunction, ansatz_keys = _wavefunction(job, problem)
-    warnings += resolve.check_range(wavefunction, system.hamiltonian)
+    warnings += symmetry.check_range(wavefunction, system.hamiltonian)
 
     numbers = resolve.sampler_numbers(job.sampler, mesh.size)
     name = resolve.sampler_name(job.sampler.name, system.hamiltonian.space)
@@ -207,9 +207,13 @@ def build(job: Job) -> Built:
     row = system.hamiltonian.moves.n_moves * (8 if problem.dtype == "real" else 16)
     job = job.replace(
         {
-            "ansatz": {"symmetry": symmetry, "dtype": problem.dtype, **ansatz_keys},
+            "ansatz": {
+                "symmetry": quantum_numbers,
+                "dtype": problem.dtype,
+                **ansatz_keys,
+            },
             "sampler": {"name": name, **numbers},
-            "optimizer": resolve.optimizer(job),
+            "optimizer": resolve.optimizer(job, system.hamiltonian),
             "run": {
                 "chunk": job.run.chunk or chunk_size(n_local, row, default_budget())
             },

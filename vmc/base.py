@@ -144,8 +144,9 @@ class Exact(NamedTuple):
     Each entry may be None.
 
     Attributes:
-        sample: (params, key, n) -> (sigma (n, N), log_prob (n,)), independent
-            draws of |psi|^2.
+        sample: (params, words uint32 (N, B)) -> (sigma (B, N), log_prob (B,)),
+            independent draws of |psi|^2 over the free space, a pure function of one
+            random word per site and walker.
         log_norm: params -> ln <psi|psi>.
         purity: (params, region) -> Tr rho_region^2 of the normalised state.
         spectrum: (params, region) -> eigenvalues of rho_region, largest first.

@@ -435,8 +435,8 @@ def _step(
         "energy": energy,
         "variance": variance,
         "acceptance": distributed.mean(info.acceptance),
-        "grad_norm": optax.global_norm(gradient),
-        "update_norm": optax.global_norm(updates),
+        "grad_norm": _norm(gradient),
+        "update_norm": _norm(updates),
         "kl": _from_state(opt_state, "kl"),
         "diag_shift": _from_state(opt_state, "diag_shift"),
         "condition": _from_state(opt_state, "condition"),
@@ -467,6 +467,11 @@ def _first_order_gradient(
     out = weighted_scores(vmc.wavefunction, params, sigma, weights)
     out = distributed.total(out)
     return jax.tree.map(lambda g, p: g.astype(p.dtype), out, params)
+
+
+def _norm(tree: Any) -> Array:
+    squares = [jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
 
 
 def _rate(vmc: VMC, step: Array) -> Array:

@@ -99,9 +99,9 @@ class Job(Section):
     ) -> Job:
         """A job from nested tables whose relative paths start at ``folder``."""
         try:
-            job = cls.model_validate(dict(data))
-        except ValidationError as error:
-            raise JobError(describe(error, Job, source)) from None
+            job = cls(**data)
+        except JobError as error:
+            raise JobError(f"{source}: {error}" if source else str(error)) from None
         job._folder = folder
         job._source = source
         return job

@@ -210,7 +210,7 @@ def reference_text(value: Any) -> str:
     return f"{Path(source).resolve()}:{name}"
 
 
-def describe(error: ValidationError, model: Any, source: str | None = None) -> str:
+def describe(error: ValidationError, model: Any) -> str:
     """All findings of pydantic, one line each, in the words of the job file."""
     lines: dict[tuple[str, ...], str] = {}
     for item in error.errors(include_url=False):
@@ -222,10 +222,9 @@ def describe(error: ValidationError, model: Any, source: str | None = None) -> s
         for where, text in lines.items()
         if not any(other[: len(where)] == where != other for other in lines)
     ]
-    head = f"{source}: " if source else ""
     if len(found) == 1:
-        return head + found[0]
-    return (head or "the job: ") + "".join(f"\n  {text}" for text in found)
+        return found[0]
+    return f"{len(found)} problems" + "".join(f"\n  {text}" for text in found)
 
 
 def _models_of(annotation: Any) -> list[type[BaseModel]]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from vmc import registry
-from vmc.base import Problem, WaveFunction
 from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.job import Job
 from vmc.sections import Sampler as SamplerKeys
-from vmc.sections import Schedule, Symmetry
+from vmc.sections import Schedule
 from vmc.space import Spins
 
 #: Default learning rates: imaginary-time steps, and Adam's own number.
 RATES = {"sr": 0.05, "spring": 0.05, "sgd": 0.05, "adam": 0.005}
+#: Random configurations that the size of a term is averaged over.
+GAUGE_SAMPLES = 512
 #: Samples per step if the job does not say.
 N_SAMPLES = 1024
 
@@ -84,6 +86,8 @@ def gauge(wanted: Any, table: Any, lattice: Any) -> tuple[Any, list[str]]:
         signs = None
     else:
         signs = registry.find_sign_gauge(table)
+        if signs is None:
+            signs = nearest_signs(table)
     if signs is not None and np.all(signs == 1):
         signs = None
     gauged = table if signs is None else table.with_signs(signs)
@@ -91,10 +95,48 @@ def gauge(wanted: Any, table: Any, lattice: Any) -> tuple[Any, list[str]]:
         warnings.append(
             "sign problem: off-diagonal elements are not all known to be <= 0 ("
             f"{gauged.offdiagonal_sign_structure})"
-            + (", and no site signs make them so" if wanted == "auto" else "")
+            + (", and no site signs make all so" if wanted == "auto" else "")
             + "; the wave function has to find its own signs or phases"
         )
     return gauged, warnings
+
+
+def nearest_signs(table: Any) -> np.ndarray:
+    """Site signs that make the largest off-diagonal elements negative, where not all.
+
+    The equations of the exact gauge, one per move with the sign of its mean real part
+    over random configurations, are taken in the order of that part's size; those that
+    contradict earlier ones are left out.  A complex ansatz starts near the ground
+    state of the largest terms: for J1 > J2 > 0 that is the Marshall rule.
+
+    Returns:
+        int (N,) of +1 and -1.
+    """
+    n_sites = table.space.n_sites
+    words = np.random.default_rng(0).integers(
+        0, 2**32, (n_sites, GAUGE_SAMPLES), np.uint32
+    )
+    elements = table.elements(table.space.random(jnp.asarray(words)))
+    means = np.asarray(jnp.mean(elements.real, axis=1))
+    # Rounded, so that equal terms keep their order on every machine.
+    sizes = np.round(np.abs(means) / max(np.abs(means).max(initial=0.0), 1e-300), 1)
+    pivots: dict[int, int] = {}
+    for move in np.argsort(-sizes, kind="stable"):
+        if sizes[move] == 0:
+            break
+        sites = np.asarray(table.moves.sites)[move]
+        row = sum(1 << int(i) for i in sites if i < n_sites)
+        row |= int(means[move] > 0) << n_sites
+        while (low := row & -row) in pivots:
+            row ^= pivots[low]
+        if 0 < low < 1 << n_sites:
+            pivots[low] = row
+    bits = np.zeros(n_sites, np.int64)
+    for low in sorted(pivots, reverse=True):
+        row, site = pivots[low], low.bit_length() - 1
+        others = sum(bits[i] for i in range(site + 1, n_sites) if row >> i & 1)
+        bits[site] = ((row >> n_sites) + others) % 2
+    return 1 - 2 * bits
 
 
 def gauge_bits(hamiltonian: Any) -> list[int] | None:
@@ -142,164 +184,6 @@ def check_connected(space: Spins, edges: np.ndarray) -> None:
         )
 
 
-# ---- wave function -----------------------------------------------------------
-
-
-def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
-    """What the ansatz may know, and the resolved value of ``ansatz.symmetry``.
-
-    Raises:
-        JobError: a quantum number is asked for that psi cannot have.
-    """
-    assert job.ansatz is not None
-    wanted = job.ansatz.symmetry
-    dtype = job.ansatz.dtype
-    if dtype == "auto":
-        dtype = "real" if hamiltonian.is_stoquastic else "complex"
-    group, flip = None, False
-    resolved: dict[str, Any] = {}
-    bits = gauge_bits(hamiltonian) or [0] * hamiltonian.space.n_sites
-    if wanted != "none" and not registry.is_user_code(job.ansatz.name):
-        group, momentum = _translations(wanted, hamiltonian, lattice, bits)
-        flip, parity = _spin_flip(wanted, hamiltonian, bits)
-        resolved |= {"momentum": momentum} if group is not None else {}
-        resolved |= {"spin_flip": parity} if flip else {}
-    elif isinstance(wanted, Symmetry):
-        raise JobError(
-            "[ansatz] a symmetry table needs a registered ansatz; a module of your own "
-            'builds in its own symmetries: use symmetry = "none"'
-        )
-    problem = Problem(
-        space=hamiltonian.space,
-        dtype=dtype,
-        precision="float64" if job.precision == "float64" else "float32",
-        spin_flip=flip,
-        symmetry=group,
-        shape=None if lattice is None else lattice.shape,
-        periodic=() if lattice is None else tuple(lattice.periodic),
-    )
-    return problem, resolved or "none"
-
-
-def _translations(
-    wanted: Any, hamiltonian: Any, lattice: Any, bits: list[int]
-) -> tuple[np.ndarray | None, list[int]]:
-    """Translation group to build in, and its physical momentum.
-
-    The network is invariant in the gauge; the gauge adds a momentum of 0 or pi.
-    """
-    table = isinstance(wanted, Symmetry)
-    asked = wanted.momentum if table else None
-    if table and asked is None:
-        return None, []
-    reason = _no_translations(hamiltonian, lattice, bits)
-    if reason is None and not table and not hamiltonian.is_stoquastic:
-        return None, []
-    if reason is not None:
-        if asked is not None:
-            raise JobError(f"[ansatz.symmetry] momentum = {asked}: {reason}")
-        return None, []
-    lowered = _n_lowered(hamiltonian.space)
-    momentum = []
-    for perm, order in zip(_generators(lattice), _orders(lattice), strict=True):
-        odd = perm is not None and bits[perm[0]] != bits[0]
-        momentum.append(order // 2 if odd and lowered % 2 else 0)
-    if asked is not None and asked != momentum:
-        raise JobError(
-            f"[ansatz.symmetry] momentum = {asked}: in this sign gauge the ansatz has "
-            f'momentum {momentum}. Take that, another hamiltonian.marshall, or "none".'
-        )
-    return np.asarray(lattice.translations), momentum
-
-
-def _no_translations(hamiltonian: Any, lattice: Any, bits: list[int]) -> str | None:
-    """Why translations cannot be built in, or None if they can."""
-    if lattice is None:
-        return "there is no lattice to translate"
-    if len(lattice.translations) < 2:
-        return "the lattice is open in every direction"
-    generators = [perm for perm in _generators(lattice) if perm is not None]
-    known = {tuple(row) for row in np.asarray(lattice.translations).tolist()}
-    for perm in generators:
-        if tuple(perm) not in known or not hamiltonian.is_invariant(np.array(perm)):
-            return "the (gauged) Hamiltonian is not invariant under translations"
-        change = {bits[image] ^ bits[site] for site, image in enumerate(perm)}
-        if len(change) > 1 or (change == {1} and hamiltonian.space.total_sz is None):
-            return "the sign gauge has no definite momentum"
-    return None
-
-
-def _generators(lattice: Any) -> list[list[int] | None]:
-    """Translation by one cell along each direction; None where it is open.
-
-    ``perm[i]`` is the site that site i moves to.
-    """
-    cells = lattice.grid.cells()
-    basis = np.arange(len(lattice.basis))
-    generators: list[list[int] | None] = []
-    for axis, closed in enumerate(lattice.periodic):
-        step = np.eye(len(lattice.periodic), dtype=cells.dtype)[axis]
-        perm = lattice.site((cells + step)[:, None], basis).reshape(-1)
-        generators.append(perm.tolist() if closed else None)
-    return generators
-
-
-def _orders(lattice: Any) -> list[int]:
-    """How often each generator has to be applied to give the identity."""
-    orders = []
-    for perm in _generators(lattice):
-        image, order = perm, 1
-        while image is not None and image != list(range(len(image))):
-            image, order = [perm[i] for i in image], order + 1  # type: ignore[index]
-        orders.append(order)
-    return orders
-
-
-def _n_lowered(space: Spins) -> int:
-    """Sum of the local indices (d - 1 - sigma) / 2 in a sector: down spins; or 0."""
-    if space.twice_sz is None:
-        return 0
-    return (sum(d - 1 for d in space.local_dims) - space.twice_sz) // 2
-
-
-def _spin_flip(wanted: Any, hamiltonian: Any, bits: list[int]) -> tuple[bool, int]:
-    """Whether psi is even under the spin flip in the gauge; its physical parity.
-
-    Without a sign problem the ground state is positive, hence even.  Otherwise the
-    parity of the ground state is not known, and is fixed only if the job says so.
-    """
-    asked = wanted.spin_flip if isinstance(wanted, Symmetry) else None
-    if isinstance(wanted, Symmetry) and asked is None:
-        return False, 1
-    possible = hamiltonian.conserves_spin_flip and not hamiltonian.space.twice_sz
-    dims = hamiltonian.space.local_dims
-    parity = -1 if sum(b * (d - 1) for b, d in zip(bits, dims)) % 2 else 1
-    if asked is None:
-        return possible and hamiltonian.is_stoquastic, parity
-    if not possible:
-        raise JobError(
-            f"[ansatz.symmetry] spin_flip = {asked}: the Hamiltonian (or its sector) "
-            "is not symmetric under the global spin flip"
-        )
-    if asked != parity:
-        raise JobError(
-            f"[ansatz.symmetry] spin_flip = {asked}: in this sign gauge the ansatz has "
-            f"spin_flip = {parity}. Take that, or leave spin_flip out."
-        )
-    return True, parity
-
-
-def check_range(wavefunction: WaveFunction, hamiltonian: Any) -> list[str]:
-    """Warn about a positive psi for a Hamiltonian with a sign problem."""
-    if wavefunction.range == "positive" and not hamiltonian.is_stoquastic:
-        return [
-            "the wave function is positive in this gauge, but the Hamiltonian has a "
-            "sign problem there: the energy stays above the ground state by a fixed "
-            'amount. Use ansatz.dtype = "complex".'
-        ]
-    return []
-
-
 # ---- sampler -----------------------------------------------------------------
 
 
@@ -335,12 +219,15 @@ def sampler_numbers(keys: SamplerKeys, n_devices: int) -> dict[str, int]:
 # ---- optimiser ---------------------------------------------------------------
 
 
-def optimizer(job: Job) -> dict[str, Any]:
-    """Keys of [optimizer] with the default schedule written out."""
+def optimizer(job: Job, hamiltonian: Any) -> dict[str, Any]:
+    """Keys of [optimizer] with the method chosen and the default schedule written."""
     keys, n_steps = job.optimizer, job.run.n_steps
+    name: str = keys.name
+    if name == "auto":
+        name = "spring" if hamiltonian.is_stoquastic else "sr"
     rate = keys.learning_rate
     if not isinstance(rate, Schedule):
-        init = RATES[keys.name] if rate == "auto" else float(rate)
+        init = RATES[name] if rate == "auto" else float(rate)
         begin = 2 * n_steps // 3
         rate = Schedule(
             schedule="cosine",
@@ -349,7 +236,7 @@ def optimizer(job: Job) -> dict[str, Any]:
             begin=begin,
             steps=max(1, n_steps - begin),
         )
-    return {"learning_rate": complete(rate, n_steps)}
+    return {"name": name, "learning_rate": complete(rate, n_steps)}
 
 
 def complete(schedule: Schedule, n_steps: int) -> Schedule:

@@ -123,21 +123,15 @@ def make_folder(out: str | Path | None, stem: str) -> Path:
             ) from None
 
 
-class JobText(Protocol):
+class _Job(Protocol):
     """What the log needs of a `vmc.job.Job`."""
 
     @property
-    def folder(self) -> Path:
-        """Folder that relative paths of the job start from."""
-        ...
+    def folder(self) -> Path: ...
 
-    def to_toml(self) -> str:
-        """The job as a job file."""
-        ...
+    def to_toml(self) -> str: ...
 
-    def to_json(self) -> str:
-        """The job as a JSON object."""
-        ...
+    def to_json(self) -> str: ...
 
 
 class RunLog:
@@ -146,7 +140,7 @@ class RunLog:
     Use `create` for a new run and `rewrite` for a resumed one.
     """
 
-    def __init__(self, folder: Path, job: JobText, provenance: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, job: _Job, provenance: dict[str, Any]) -> None:
         """Prefer `create` and `rewrite`.
 
         Args:
@@ -163,7 +157,7 @@ class RunLog:
         self._last_flush = -math.inf
 
     @classmethod
-    def create(cls, folder: Path, job: JobText, provenance: dict[str, Any]) -> RunLog:
+    def create(cls, folder: Path, job: _Job, provenance: dict[str, Any]) -> RunLog:
         """Start the run file of a new run in an existing, empty folder.
 
         Raises:
@@ -177,7 +171,7 @@ class RunLog:
     def rewrite(
         cls,
         folder: Path,
-        job: JobText,
+        job: _Job,
         provenance: dict[str, Any],
         series: Mapping[str, np.ndarray],
     ) -> RunLog:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from vmc import distributed
 from vmc.base import (
     Key,
     Moves,
@@ -22,7 +23,7 @@ from vmc.base import (
     SamplerInfo,
     WaveFunction,
 )
-from vmc.distributed import check_divisible, n_devices
+from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.keys import Purpose, derive, shared_integers, walker_bits
 from vmc.moves import apply_move
@@ -45,7 +46,7 @@ class _Metropolis:
     burn_in: int
 
     def n_local(self) -> int:
-        return self.n_chains // n_devices()
+        return self.n_chains // distributed.n_devices()
 
     def init(self, key: Key, params: Params) -> Array:
         bits = walker_bits(
@@ -169,5 +170,72 @@ def metropolis(
             wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in
         )
         return Sampler(static.init, static.sample, n_chains, draws, build)
+
+    return build(n_draws)
+
+
+def direct(
+    wavefunction: WaveFunction,
+    space: Spins,
+    *,
+    n_chains: int,
+    n_draws: int = 1,
+    n_devices: int = 1,
+) -> Sampler:
+    """Independent draws of |psi|^2 from the structure of psi: no Markov chain.
+
+    Every draw of every walker is independent, so tau = 1, and there is nothing to
+    burn in.  The reported drift compares the drawn probabilities with |psi|^2.
+
+    Args:
+        wavefunction: psi, with ``exact.sample`` and ``exact.log_norm``.
+        space: its configurations; not a sector.
+        n_chains: draws at a time, over all devices.
+        n_draws: T, draws per walker and call.
+        n_devices: devices that share the walkers.
+
+    Raises:
+        JobError: psi cannot be drawn from, or the space is a sector.
+    """
+    if space.total_sz is not None:
+        raise JobError(
+            f"direct sampling draws from the whole space, not from total_sz = "
+            f'{space.total_sz}. Use sampler "exchange", or total_sz = "free".'
+        )
+    exact = wavefunction.exact
+    if exact is None or exact.sample is None or exact.log_norm is None:
+        raise JobError(
+            'sampler "direct" needs a wave function that can be drawn from exactly '
+            '(mps, ttn, convac, cp, rac of depth 1). Use sampler "auto" with this one.'
+        )
+    check_divisible(n_chains, n_devices)
+    draw_from, log_norm = exact.sample, exact.log_norm
+
+    def init(key: Key, params: Params) -> Array:
+        return draw(derive(key, Purpose.INIT, 0), params)[0]
+
+    def draw(key: Key, params: Params) -> tuple[Array, Array]:
+        n_local = n_chains // distributed.n_devices()
+        return draw_from(params, walker_bits(key, n_local, space.n_sites))
+
+    def build(n_draws: int) -> Sampler:
+        def sample(
+            key: Key, params: Params, chains: Array
+        ) -> tuple[Array, Array, SamplerInfo]:
+            del chains
+            norm = log_norm(params)
+
+            def one(carry: None, t: Array) -> tuple[None, Any]:
+                sigma, log_prob = draw(derive(key, Purpose.DIRECT, t), params)
+                log_psi = wavefunction.log_psi(params, sigma).real
+                drift = jnp.max(jnp.abs(0.5 * (log_prob + norm) - log_psi))
+                return carry, (sigma, drift, log_psi)
+
+            _, (samples, drift, log_psi) = lax.scan(one, None, jnp.arange(n_draws))
+            acceptance = jnp.ones((), log_psi.dtype)
+            info = SamplerInfo(acceptance, jnp.max(drift), log_psi[-1])
+            return samples[-1], samples, info
+
+        return Sampler(init, sample, n_chains, n_draws, build)
 
     return build(n_draws)

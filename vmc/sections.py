@@ -41,7 +41,7 @@ def seconds(text: str | float) -> float:
     Raises:
         ValueError: the text is none of them, or not positive.
     """
-    if isinstance(text, str):
+    if isinstance(text, str) and not text.strip().isdecimal():
         match = _DAYS.fullmatch(text.strip())
         if match is None:
             raise ValueError(f"{text!r} is not a time")
@@ -153,7 +153,8 @@ class Hamiltonian(Open):
         "auto",
         '"auto", true, false or a list of one 0 or 1 per site',
         "sign gauge psi -> (-1)^(sum of a_i over down spins) psi: auto solves for a_i "
-        "that make every off-diagonal element <= 0, true is the two-sublattice rule, "
+        "that make every off-diagonal element <= 0 (if there are none, the largest "
+        "elements), true is the two-sublattice rule, "
         "false is no gauge, a list gives the a_i",
     )
 
@@ -220,11 +221,13 @@ class Sampler(Section):
 class Optimizer(Section):
     """How parameters move."""
 
-    name: Literal["sr", "spring", "adam", "sgd"] = key(
-        "spring",
-        '"spring", "sr", "adam" or "sgd"',
+    name: Literal["auto", "spring", "sr", "adam", "sgd"] = key(
+        "auto",
+        '"auto", "spring", "sr", "adam" or "sgd"',
         "sr: stochastic reconfiguration, dense or kernel by shape; spring: the same "
-        "with momentum 0.9; adam and sgd follow the plain gradient",
+        "with momentum 0.9; adam and sgd follow the plain gradient; auto: spring if "
+        "psi may be taken positive, else sr, which rare large local energies do not "
+        "carry away",
     )
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] | Schedule = key(
         "auto",

@@ -18,7 +18,7 @@ import pytest
 import vmc
 from tests.cli.conftest import TINY, Outcome, invoke
 from vmc import checkpoint, runlog
-from vmc.cli import environment
+from vmc.cli import console, environment
 from vmc.signals import SIGNALS, StopFlag
 
 #: Columns that differ between two equal runs.
@@ -244,6 +244,22 @@ def test_a_numerical_failure_keeps_the_last_good_state(
     assert file.status == "failed" and file.series["step"].tolist() == [1, 2, 3, 4, 5]
     assert np.all(np.isfinite(file.series["energy"]))
     assert [p.name for p in checkpoint.paths(Path("bad"))] == ["checkpoint-00000005.h5"]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (-1.273239, 0.00012, "-1.27324(12)"),
+        (-1.273239, 0.000996, "-1.2732(10)"),
+        (-20.4, 1.5, "-20.4(15)"),
+        (-20.4, 99.7, "-20(100)"),
+        (-20.4, 1234.0, "-20(1234)"),
+        (-20.4, float("nan"), "-20.4"),
+        (-20.4, 0.0, "-20.4"),
+    ],
+)
+def test_numbers_with_errors(value: float, error: float, text: str) -> None:
+    assert console.with_error(value, error) == text
 
 
 def test_check_says_what_will_happen(job_file: Callable[[str], Path]) -> None:

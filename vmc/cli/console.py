@@ -96,6 +96,6 @@ def with_error(value: float, error: float) -> str:
     if not (math.isfinite(error) and math.isfinite(value)) or error <= 0:
         return f"{value:.8g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
-    if round(error * 10**digits) >= 100:
+    if digits > 0 and round(error * 10**digits) >= 100:
         digits -= 1
     return f"{value:.{digits}f}({round(error * 10**digits)})"

@@ -27,7 +27,7 @@ def set_threads(n_samples: int | None, recorded: str | None = None) -> None:
         os.environ[THREADS] = recorded
     elif THREADS not in os.environ:
         cores = len(os.sched_getaffinity(0))
-        small = 2 * (n_samples or 0) <= ONE_THREAD or n_samples is None
+        small = (n_samples or 0) <= ONE_THREAD
         os.environ[THREADS] = "1" if small else str(min(8, cores))
 
 
