@@ -93,19 +93,16 @@ def rbm(
     if alpha < 1:
         raise JobError(f"alpha is {alpha}; it is a positive integer")
     shape = _Shape.of(problem, alpha, init_scale)
-    methods = {
-        name: functools.partial(function, shape)
-        for name, function in {
-            "init": _init,
-            "log_psi": _log_psi,
-            "cache": _cache,
-            "log_ratios": _log_ratios,
-            "try_move": _try_move,
-            "commit": _commit,
-            "scores": _scores,
-        }.items()
-    }
-    return WaveFunction(range="complex" if shape.is_complex else "positive", **methods)
+    return WaveFunction(
+        init=functools.partial(_init, shape),
+        log_psi=functools.partial(_log_psi, shape),
+        cache=functools.partial(_cache, shape),
+        log_ratios=functools.partial(_log_ratios, shape),
+        try_move=functools.partial(_try_move, shape),
+        commit=functools.partial(_commit, shape),
+        scores=functools.partial(_scores, shape),
+        range="complex" if shape.is_complex else "positive",
+    )
 
 
 def default_alpha(problem: Problem) -> int:
@@ -331,19 +328,19 @@ def _commit(
 def _log_ratios(
     shape: _Shape, params: Params, cache: RBMCache, sigma: Array, moves: Moves
 ) -> Array:
-    one = _real_log_ratio if not shape.is_complex else _complex_log_ratio
-    prepared = None if not shape.is_complex else _block_products(shape, cache.u)
+    if shape.is_complex:
+        products = _block_products(shape, cache.u)
+        one = functools.partial(_complex_log_ratio, shape, cache, products, sigma)
+    else:
+        one = functools.partial(_real_log_ratio, shape, cache, sigma)
 
     def body(row: tuple[Array, Array]) -> Array:
-        move = Move(row[0], row[1], moves.exchange)
-        return one(shape, cache, prepared, sigma, move)
+        return one(Move(row[0], row[1], moves.exchange))
 
     return lax.map(body, (jnp.asarray(moves.sites), jnp.asarray(moves.shift)))
 
 
-def _real_log_ratio(
-    shape: _Shape, cache: RBMCache, prepared: None, sigma: Array, move: Move
-) -> Array:
+def _real_log_ratio(shape: _Shape, cache: RBMCache, sigma: Array, move: Move) -> Array:
     spins = _site_values(shape, sigma, move.sites)
     u = _mul(cache.u, _factor(cache, move, spins))
     log_den = _log_one_plus(shape, u)
@@ -357,12 +354,12 @@ def _block_products(shape: _Shape, u: tuple[Array, ...]) -> Array:
 
 
 def _complex_log_ratio(
-    shape: _Shape, cache: RBMCache, prepared: Array, sigma: Array, move: Move
+    shape: _Shape, cache: RBMCache, products: Array, sigma: Array, move: Move
 ) -> Array:
     """Products of cosh(theta') / cosh(theta) over blocks, each of order one."""
     spins = _site_values(shape, sigma, move.sites)
     u = _mul(cache.u, _factor(cache, move, spins))
-    ratio = lax.optimization_barrier(_block_products(shape, u)) / prepared
+    ratio = lax.optimization_barrier(_block_products(shape, u)) / products
     # Dividing exp(-delta) out of every block keeps the product in range.
     shift = spins[0][None, :] * cache.block_c[move.sites[0]][:, None]
     for c, spin in enumerate(spins[1:], start=1):

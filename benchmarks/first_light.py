@@ -1,4 +1,4 @@
-"""How accurate are jobs that name little more than a problem, and how long do they take?
+"""How accurate are jobs that name little more than a problem, and how fast?
 
 Runs `vmc run` as a user would, one process a job, several seeds, and prints a
 Markdown table of the median and worst relative error of the final measurement and
@@ -135,8 +135,8 @@ def row(name: str, results: list[dict]) -> str:
     )
     passed = statistics.median(errors) <= limit and max(walls) <= seconds and not below
     return (
-        f"| {name} | {statistics.median(errors):.1e} | {max(errors):.1e} | {limit:.0e} | "
-        f"{statistics.median(walls):.0f} | {seconds:.0f} | {below} | "
+        f"| {name} | {statistics.median(errors):.1e} | {max(errors):.1e} | "
+        f"{limit:.0e} | {statistics.median(walls):.0f} | {seconds:.0f} | {below} | "
         f"{'pass' if passed else 'FAIL'} |"
     )
 

@@ -294,7 +294,7 @@ def _product(rows: Array, index: Array) -> Array:
     return out
 
 
-def _take(rows: Array, index: Array) -> Array:
+def _take(rows: Array, index: Array | np.ndarray) -> Array:
     """Rows by number; the tables are never out of bounds."""
     return jnp.asarray(rows).at[index].get(mode="promise_in_bounds")
 

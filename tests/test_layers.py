@@ -21,7 +21,7 @@ LAYERS = [
     {"driver", "checkpoint", "runlog", "provenance"},
     {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "assembly"}
     | {"session", "signals", "runs", "schema_docs", "design", "sweep", "bench", "fit"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}
 

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -72,8 +73,8 @@ class Moves:
             unspecified finite numbers, which the caller masks.
     """
 
-    sites: Array
-    shift: Array
+    sites: Array | np.ndarray
+    shift: Array | np.ndarray
     exchange: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
@@ -83,7 +84,8 @@ class Moves:
 
     def __getitem__(self, m: Any) -> Move:
         """Row ``m`` (which may be a traced integer)."""
-        return Move(self.sites[m], self.shift[m], self.exchange)
+        sites, shift = jnp.asarray(self.sites), jnp.asarray(self.shift)
+        return Move(sites[m], shift[m], self.exchange)
 
 
 class Space(Protocol):
@@ -265,7 +267,7 @@ class VMCState(NamedTuple):
         control: state of every controller and diagnostic between steps.
     """
 
-    step: Array
+    step: Array | np.ndarray
     params: Params
     opt_state: Any
     chains: Chains

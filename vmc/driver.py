@@ -86,7 +86,7 @@ class _Carry(NamedTuple):
     params: Params
     opt_state: Any
     chains: Any
-    good: Array
+    good: Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,6 +143,10 @@ class VMC:
                 'them off. Call jax.config.update("jax_enable_x64", True) before any '
                 "array is made (the command line does), or set JAX_ENABLE_X64=1."
             )
+        if self.steps_per_dispatch < 1:
+            raise JobError(
+                f"steps_per_dispatch is {self.steps_per_dispatch}; it is at least 1"
+            )
         distributed.check_divisible(self.sampler.n_chains, self._mesh.size)
 
     @functools.cached_property
@@ -192,9 +196,12 @@ class VMC:
             The new state and one record per step.
 
         Raises:
+            JobError: n_steps is not positive.
             NumericalError: an energy or update was not finite, or the cache
                 drifted; it carries ``state`` (the last good one) and ``records``.
         """
+        if n_steps < 1:
+            raise JobError(f"n_steps is {n_steps}; a dispatch has at least one step")
         step = int(state.step)
         size = self.steps_per_dispatch
         n = min(n_steps, (step // size + 1) * size - step)
@@ -311,7 +318,7 @@ class VMC:
         limit = target * (64 if to_error else 1)
         chains, drawn = state.chains, 0
         energies: list[np.ndarray] = []
-        squares: list[np.ndarray] = []
+        imaginary: list[np.ndarray] = []
         result = None
         while result is None or drawn < target + MEASURE_DISCARD:
             discard = drawn < MEASURE_DISCARD
@@ -331,10 +338,10 @@ class VMC:
             if discard:
                 continue
             energies.append(rows[:, 0])
-            squares.append(rows[:, 1])
+            imaginary.append(rows[:, 1])
             x = np.concatenate(energies)
-            variance = float(np.mean(np.concatenate(squares)) - np.mean(x) ** 2)
-            result = stats.estimate(x, max(variance, 0.0))
+            variance = float(np.var(x) + np.var(np.concatenate(imaginary)))
+            result = stats.estimate(x, variance)
             if progress:
                 progress(result)
             wanted = to_error and result.error > to_error * abs(result.mean)
@@ -350,8 +357,8 @@ class VMC:
     ) -> tuple[Any, Array, Array]:
         """``n`` draws at frozen parameters.
 
-        ``path`` is (purpose, number, draws before these).  Returns chains, real part
-        and squared modulus of the local energies (draws, 2, n_chains), and drift.
+        ``path`` is (purpose, number, draws before these).  Returns chains, real and
+        imaginary parts of the local energies (draws, 2, n_chains), and drift.
         """
         return self._walk_program(
             self.hamiltonian, params, chains, key, path, np.int32(n)
@@ -378,7 +385,7 @@ class VMC:
                 eloc = local_energies(
                     self.wavefunction, hamiltonian, params, samples[0], self.chunk
                 )
-                pair = jnp.stack([eloc.real, jnp.abs(eloc) ** 2]).astype(dtype)
+                pair = jnp.stack([eloc.real, eloc.imag]).astype(dtype)
                 rows = rows.at[i].set(distributed.gather(pair, axis=1))
                 new = distributed.largest(info.drift).astype(dtype)
                 return chains, rows, jnp.maximum(drift, new)
@@ -449,11 +456,15 @@ def _step(
     row["ok"] = ok
     good = carry.good & ok
     new = (new_params, opt_state, chains)
-    kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, tuple(carry[:3]))
+    old = (params, carry.opt_state, carry.chains)
+    params, opt_state, chains = jax.tree.map(
+        lambda a, b: jnp.where(good, a, b), new, old
+    )
     draws = eloc.real.reshape(samples.shape[:2])
     chain_means = distributed.gather(jnp.mean(draws, axis=0))
     numbers = [row[name].astype(vmc._real) for name in _TRACED]
-    return _Carry(*kept, good), jnp.stack(numbers), chain_means.astype(vmc._real)
+    carry = _Carry(params, opt_state, chains, good)
+    return carry, jnp.stack(numbers), chain_means.astype(vmc._real)
 
 
 def _first_order_gradient(
@@ -493,7 +504,7 @@ def _numerical_error(
         for name in ("energy", "variance", "update_norm", "drift")
     )
     limit = DRIFT_LIMIT[precision]
-    if row["drift"] > limit or math.isnan(row["drift"]):
+    if row["drift"] > limit:
         cause = (
             f"the sampler's cached amplitudes drifted by more than {limit:g}: weights "
             'have grown beyond the range of the cache (precision = "float64" has more)'

@@ -126,10 +126,10 @@ class Geometry:
         self.was_used = True
 
         def centre(block: ScoreFactors) -> ScoreFactors:
-            if len(block) > 1:
+            if len(block) != 1:
                 return block
-            mean = distributed.mean(jnp.mean(block[0], axis=0, keepdims=True))
-            return (block[0] - mean,)
+            (rows,) = block
+            return (rows - distributed.mean(jnp.mean(rows, axis=0, keepdims=True)),)
 
         return [centre(block) for block in self.structure.flatten_up_to(self._scores())]
 

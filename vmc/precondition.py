@@ -28,7 +28,7 @@ from vmc.base import Params
 from vmc.errors import JobError
 from vmc.geometry import Geometry
 
-Schedule = Callable[[Array], Array]
+Schedule = Callable[[Any], Any]
 Form = Literal["auto", "dense", "kernel"]
 
 

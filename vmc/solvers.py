@@ -76,10 +76,13 @@ def cg(matrix: Array, shift: Array, tolerance: float = 1e-10) -> Factored:
     from jax.scipy.sparse.linalg import cg as jax_cg
 
     n = matrix.shape[0]
+    finite = jnp.all(jnp.isfinite(matrix)) & jnp.isfinite(shift)
 
     def solve(b: Array) -> Array:
         def column(rhs: Array) -> Array:
-            return jax_cg(lambda v: matrix @ v + shift * v, rhs, tol=tolerance)[0]
+            x = jax_cg(lambda v: matrix @ v + shift * v, rhs, tol=tolerance)[0]
+            # The iteration stops at once, at zero, if a number is not finite.
+            return jnp.where(finite, x, jnp.nan)
 
         return lax.map(column, b.T).T
 

@@ -36,7 +36,7 @@ def refused(*arguments: str | Path) -> str:
     assert outcome.code == 2, outcome
     assert outcome.out == ""
     assert outcome.err.startswith("error: ")
-    assert len(outcome.err.splitlines()[0]) < 300, outcome.err
+    assert len(outcome.err.splitlines()[0]) < 600, outcome.err
     return outcome.err
 
 

@@ -172,6 +172,14 @@ def flat(tree: Params) -> NDArray[Any]:
 # ---- devices -------------------------------------------------------------------
 
 
+def program(
+    mesh: Mesh, function: Callable[..., Any], replicated: int, sharded: int = 0
+) -> Callable[..., Any]:
+    """A compiled function of so many arguments of either kind; replicated results."""
+    specs = (REPLICATED,) * replicated + (BY_WALKER,) * sharded
+    return jax.jit(per_walker(function, mesh, specs, REPLICATED))
+
+
 def on_mesh(
     mesh: Mesh,
     function: Callable[..., Any],
@@ -179,5 +187,5 @@ def on_mesh(
     sharded: tuple[Any, ...],
 ) -> Any:
     """Run ``function(*replicated, *sharded)`` over walkers; replicated results."""
-    specs = (REPLICATED,) * len(replicated) + (BY_WALKER,) * len(sharded)
-    return jax.jit(per_walker(function, mesh, specs, REPLICATED))(*replicated, *sharded)
+    run = program(mesh, function, len(replicated), len(sharded))
+    return run(*replicated, *sharded)

@@ -55,7 +55,9 @@ def test_moves_follow_their_definition(space: Spins) -> None:
     )
     accept = jnp.arange(len(states)) % 3 != 0
     for m in range(moves.n_moves):
-        want = np.array([after(s, sites[m], shift[m], space.local_dims) for s in states])
+        want = np.array(
+            [after(s, sites[m], shift[m], space.local_dims) for s in states]
+        )
         np.testing.assert_array_equal(new[m].T, want[:, sites[m]])
         if space.twice_sz is not None:
             stays = want.sum(axis=1) == space.twice_sz

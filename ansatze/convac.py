@@ -1,0 +1,208 @@
+"""Deep convolutional arithmetic circuit: a tree of 1 x 1 convolutions and products.
+
+Level by level, every node's vector goes through a matrix (a 1 x 1 convolution) and the
+vectors of a window are multiplied elementwise (product pooling), until one is left:
+
+y^l_j = W^{l,j} x^l_j,   x^{l+1}_j = prod_{c in window j} y^l_c,   psi = <a, x^L>,
+
+with x^0_i one-hot in the state of site i (arXiv:1704.01552; hierarchical Tucker
+format).  The Schmidt rank across any cut is, for generic weights, the minimal vertex
+cut of the tree, whose nodes weigh ln r_l.
+
+Sharing: "window" (a matrix per place inside the window, the default) and "none" (a
+matrix per node) reach that rank; "full" (one matrix per level, the literal 1 x 1
+convolution) makes psi symmetric under exchanging the children of any window, so that
+it cannot hold even one singlet, psi(ud) = -psi(du).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ansatze.merges import Product
+from ansatze.scaled import calibrate, near_one
+from ansatze.tree_exact import exact_of
+from ansatze.tree_family import refuse_symmetry, tree_wavefunction
+from ansatze.tree_order import level_sizes, site_order
+from ansatze.trees import Tree
+from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.errors import JobError
+from vmc.wavefunction import float_dtype
+
+#: Channels of every level if a job names none.
+DEFAULT_CHANNELS = 8
+WINDOWS = (2, 4, 9)
+SHARING = ("window", "none", "full")
+
+
+def convac(
+    problem: Problem,
+    *,
+    channels: int | Sequence[int] | None = None,
+    window: int = 2,
+    sharing: str = "window",
+) -> WaveFunction:
+    """Convolutional arithmetic circuit.
+
+    Parameters: "W0", "W1", ..., of shape (matrices, channels out, channels in), and
+    "a" (channels,).  A window that lacks children (N no power of the window) misses
+    their factors.
+
+    Args:
+        problem: see `vmc.base.Problem`; any local dimensions.  For dtype "real" the
+            weights are real and psi has signs.
+        channels: r_0, r_1, ... from the leaves to the root, one for each of the
+            ceil(log_window N) levels, or one number for all; by default 8.
+        window: children per node: 2; 4 (2 x 2 in two dimensions); 9 (3 x 3).
+        sharing: "window", "none" or "full", see the module's docstring.
+
+    Raises:
+        JobError: a key does not fit, or a symmetry is asked for.
+    """
+    refuse_symmetry(problem, "convac")
+    tree = convac_tree(problem, channels, window, sharing)
+    return tree_wavefunction(tree, product_init(tree, problem), exact_of(tree, problem))
+
+
+def convac_tree(
+    problem: Problem,
+    channels: int | Sequence[int] | None = None,
+    window: int = 2,
+    sharing: str = "window",
+) -> Tree:
+    """The static part of `convac`; same arguments."""
+    if window not in WINDOWS:
+        raise JobError(f"window is {window}; it is one of {WINDOWS}")
+    check_sharing(sharing, SHARING)
+    sizes = level_sizes(problem.space.n_sites, window)
+    ranks = _channels(channels, len(sizes), problem.space.n_sites, window)
+    periods = {
+        "none": sizes,
+        "window": [min(window, n) for n in sizes],
+        "full": [1] * len(sizes),
+    }[sharing]
+    levels = []
+    for i, n in enumerate(sizes):
+        if i + 1 < len(sizes):
+            above = (ranks[i + 1], f"W{i + 1}", periods[i + 1])
+        else:
+            above = (1, "a", 1)
+        levels.append(Product(window, n, ranks[i], *above))
+    return Tree(
+        order=site_order(problem, window),
+        local_dims=tuple(problem.space.local_dims),
+        real=float_dtype(problem),
+        is_complex=problem.dtype == "complex",
+        leaf_name="W0",
+        leaf_period=periods[0],
+        levels=tuple(levels),
+    )
+
+
+def check_sharing(sharing: str, known: Sequence[str]) -> None:
+    """Refuse an unknown way to share weights.
+
+    Raises:
+        JobError: it is not one of those known.
+    """
+    if sharing not in known:
+        close = difflib.get_close_matches(str(sharing), known, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise JobError(f"sharing is {sharing!r}; it is one of {tuple(known)}{hint}")
+
+
+def _channels(
+    channels: int | Sequence[int] | None, n_levels: int, n_sites: int, window: int
+) -> list[int]:
+    """One positive number of channels per level."""
+    if channels is None:
+        channels = DEFAULT_CHANNELS
+    ranks = [channels] * n_levels if isinstance(channels, int) else list(channels)
+    if len(ranks) != n_levels:
+        raise JobError(
+            f"channels = {ranks} has {len(ranks)} levels, but {n_sites} sites in "
+            f"windows of {window} make {n_levels}. Give {n_levels} numbers from the "
+            "leaves to the root, or one for all."
+        )
+    if any(not isinstance(r, int) or isinstance(r, bool) or r < 1 for r in ranks):
+        raise JobError(f"channels = {ranks}; they are positive integers")
+    return ranks
+
+
+def product_shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters of a tree of products."""
+    assert tree.leaf_name is not None
+    leaf = (tree.leaf_period, tree.levels[0].c_in, tree.n_states)
+    shapes: dict[str, tuple[int, ...]] = {tree.leaf_name: leaf}
+    for merge in tree.levels:
+        if isinstance(merge, Product) and merge.name is not None:
+            root = merge is tree.levels[-1]
+            shape = (merge.period, merge.c_out, merge.c_in)
+            shapes[merge.name] = (merge.c_in,) if root else shape
+    return shapes
+
+
+def product_init(tree: Tree, problem: Problem) -> Callable[[Key], Params]:
+    """key -> parameters 1 + calibrated noise, for a tree of products."""
+
+    def init(key: Key) -> Params:
+        shapes = product_shapes(tree)
+        keys = jax.random.split(key, len(shapes) + 1)
+        noise = {
+            name: jax.random.normal(k, shape, tree.dtype)
+            for k, (name, shape) in zip(keys, shapes.items())
+        }
+
+        def at(scale: Array) -> Params:
+            return jax.tree.map(lambda x: near_one(x, scale), noise)
+
+        return calibrate(tree.log_psi, at, problem, keys[-1])
+
+    return init
+
+
+def grow_channels(
+    params: Params, new_channels: int | Sequence[int], key: Key
+) -> Params:
+    """More channels, same psi: new rows are noise, new columns zero.
+
+    Args:
+        params: of `convac`, with L levels.
+        new_channels: numbers of channels as in `convac`, none below the present ones.
+        key: of the noise.
+
+    Returns:
+        Parameters of a circuit with the new channels and the same log psi.
+
+    Raises:
+        JobError: a number of channels shrinks, or there are too many or too few.
+    """
+    names = [f"W{i}" for i in range(len(params) - 1)]
+    old = [params[name].shape[1] for name in names]
+    new = [new_channels] * len(old) if isinstance(new_channels, int) else new_channels
+    if len(new) != len(old) or any(a > b for a, b in zip(old, new)):
+        raise JobError(
+            f"new_channels = {list(new)}, but the circuit has {old}: give as many "
+            "numbers, none of them smaller"
+        )
+    out = {"a": jnp.pad(params["a"], (0, new[-1] - old[-1]))}
+    columns = 0
+    for name, rows, k in zip(
+        names, [b - a for a, b in zip(old, new)], jax.random.split(key, len(names))
+    ):
+        out[name] = grown(params[name], rows, columns, k)
+        columns = rows
+    return out
+
+
+def grown(w: Array, rows: int, columns: int, key: Key) -> Array:
+    """Matrices (n, c', c) with more rows of noise and more columns of zeros."""
+    size = jnp.sqrt(jnp.mean(jnp.abs(w) ** 2))
+    noise = jax.random.normal(key, (w.shape[0], rows, w.shape[2]), w.dtype)
+    out = jnp.concatenate([w, size.astype(w.dtype) * noise], axis=1)
+    return jnp.pad(out, ((0, 0), (0, 0), (0, columns)))

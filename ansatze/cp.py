@@ -1,0 +1,88 @@
+"""Canonical polyadic form: a sum of product states, or shallow arithmetic circuit.
+
+psi(s) = sum_{z < Z} a_z prod_i A^i_{z, s_i}: one convolution, one global product
+(arXiv:1704.01552).  The Schmidt rank of every cut is at most Z, so that depth, not
+width, buys entanglement.  The product over the sites is taken pair by pair, along a
+binary tree, so that one flip costs O(Z log N) without ever dividing by a factor.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from ansatze.convac import check_sharing, grown, product_init
+from ansatze.merges import Product
+from ansatze.tree_exact import exact_of
+from ansatze.tree_family import refuse_symmetry, tree_wavefunction
+from ansatze.tree_order import level_sizes
+from ansatze.trees import Tree
+from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.errors import JobError
+from vmc.wavefunction import float_dtype
+
+#: Terms if a job names no number.
+DEFAULT_RANK = 16
+SHARING = ("none", "full")
+
+
+def cp(
+    problem: Problem, *, rank: int | None = None, sharing: str = "none"
+) -> WaveFunction:
+    """Sum of product states.
+
+    Parameters: "A" (N, rank, M) and "a" (rank,).  With sharing "full", A is
+    (1, rank, M), the same on all sites, and psi does not see the order of the sites.
+
+    Args:
+        problem: see `vmc.base.Problem`; any local dimensions.  For dtype "real" the
+            weights are real and psi has signs.
+        rank: Z, the number of terms, by default 16.
+        sharing: "none" or "full".
+
+    Raises:
+        JobError: a key does not fit, or a symmetry is asked for.
+    """
+    refuse_symmetry(problem, "cp")
+    tree = cp_tree(problem, rank, sharing)
+    return tree_wavefunction(tree, product_init(tree, problem), exact_of(tree, problem))
+
+
+def cp_tree(problem: Problem, rank: int | None = None, sharing: str = "none") -> Tree:
+    """The static part of `cp`; same arguments."""
+    rank = DEFAULT_RANK if rank is None else rank
+    if rank < 1:
+        raise JobError(f"rank is {rank}; it is a positive integer")
+    check_sharing(sharing, SHARING)
+    dims = problem.space.local_dims
+    sizes = level_sizes(len(dims), 2)
+    levels = [Product(2, n, rank, rank, None) for n in sizes[:-1]]
+    levels.append(Product(2, sizes[-1], rank, 1, "a"))
+    return Tree(
+        order=np.arange(len(dims)),
+        local_dims=tuple(dims),
+        real=float_dtype(problem),
+        is_complex=problem.dtype == "complex",
+        leaf_name="A",
+        leaf_period=len(dims) if sharing == "none" else 1,
+        levels=tuple(levels),
+    )
+
+
+def grow_rank(params: Params, new_rank: int, key: Key) -> Params:
+    """More terms, same psi: the new ones are noise with weight zero.
+
+    Args:
+        params: of `cp`.
+        new_rank: at least the present number of terms.
+        key: of the noise.
+
+    Raises:
+        JobError: the number of terms shrinks.
+    """
+    rows = new_rank - params["a"].shape[0]
+    if rows < 0:
+        raise JobError(
+            f"new_rank is {new_rank}, less than the present {params['a'].shape[0]}"
+        )
+    return {"A": grown(params["A"], rows, 0, key), "a": jnp.pad(params["a"], (0, rows))}

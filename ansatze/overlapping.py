@@ -1,0 +1,361 @@
+"""Convolutional arithmetic circuits with overlapping windows.
+
+y^l_g(j) = prod_{k in [0, K)^d} <W^l_{g k}, y^{l-1}(j + k)>,  l = 1 ... L, with the
+one-hot vectors of sigma as y^0 and psi = <a, prod_j y^L(j)> (arXiv:1803.09780).
+Positions wrap around periodic directions; across an open edge the factors outside
+the lattice are left out.  With all directions periodic psi is exactly invariant
+under translations.
+
+All vectors are scaled.  A move changes layer l only at the positions j with
+i - l (K - 1) <= j <= i: where these are few, the cache keeps all layers and a move
+recomputes its light cone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ansatze.mps import check_translations, weight_dtype, without_phase
+from ansatze.scaled import calibrate, log_amplitude, near_one, renormalise
+from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
+from vmc.chunking import chunk_size, default_budget, map_chunks
+from vmc.errors import JobError
+from vmc.wavefunction import apply_move, float_dtype, from_functions
+
+#: A light cone is followed where it holds at most this fraction of the work.
+WORTHWHILE = 0.5
+
+Scaled = tuple[Array, Array]
+
+
+class ConeCache(NamedTuple):
+    """Every layer of every walker.
+
+    Attributes:
+        layers: y^1 ... y^L as scaled vectors, (N, B, r_l) and (N, B).
+        log_psi: complex (B,).
+    """
+
+    layers: tuple[Scaled, ...]
+    log_psi: Array
+
+
+def overlapping_convac(
+    problem: Problem,
+    *,
+    channels: int | Sequence[int] = 4,
+    kernel_size: int = 2,
+    depth: int = 2,
+) -> WaveFunction:
+    """Overlapping convolutional arithmetic circuit on a grid of any dimension.
+
+    Parameters: "weights", a list with W^l (K^d, r_l, r_{l-1}) for every layer, and
+    "out" (r_L,).  Real weights give a real psi of either sign, complex ones a
+    holomorphic log psi.  Cost O(N K^d sum_l r_l r_{l-1}).
+
+    Args:
+        problem: see `vmc.base.Problem`; one site per cell of its grid, all of the
+            same local dimension.  Without a lattice the sites form an open chain.
+        channels: r_l, one number or one per layer.
+        kernel_size: K.
+        depth: L.
+
+    Raises:
+        JobError: numbers that make no sense, a lattice with several sites per cell,
+            unequal sites, or a symmetry beyond translations of a periodic grid.
+    """
+    net = _Net.of(problem, channels, kernel_size, depth)
+    wave_function = from_functions(
+        net.init,
+        net.log_psi,
+        problem=problem,
+        range="complex" if problem.dtype == "complex" else "real",
+    )
+    if (
+        sum(net.cone_size(k + 1) for k in range(depth))
+        > WORTHWHILE * depth * net.n_sites
+    ):
+        return wave_function
+    return wave_function._replace(
+        cache=net.cache,
+        log_ratios=net.log_ratios,
+        try_move=net.try_move,
+        commit=net.commit,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Net:
+    """Everything static about one network."""
+
+    problem: Problem
+    shape: tuple[int, ...]
+    periodic: tuple[bool, ...]
+    channels: tuple[int, ...]
+    kernel: int
+    local_dim: int
+
+    @classmethod
+    def of(
+        cls, problem: Problem, channels: int | Sequence[int], kernel: int, depth: int
+    ) -> _Net:
+        for name, value in (("kernel_size", kernel), ("depth", depth)):
+            if value < 1:
+                raise JobError(f"{name} is {value}; it is a positive integer")
+        shape, periodic = grid_of(problem, "overlapping_convac")
+        net = cls(
+            problem,
+            shape,
+            periodic,
+            channel_list(channels, depth),
+            kernel,
+            equal_dim(problem, "overlapping_convac"),
+        )
+        if kernel > min(shape):
+            raise JobError(
+                f"kernel_size {kernel} is larger than the grid {shape}; it is at most "
+                f"{min(shape)}"
+            )
+        if problem.symmetry is not None:
+            cure = 'Use symmetry = "none".'
+            if not all(periodic):
+                raise JobError(
+                    "an overlapping ConvAC is invariant under translations only where "
+                    f"all directions are periodic, but they are {periodic}. {cure}"
+                )
+            check_translations(problem, shape, "an overlapping ConvAC", cure)
+        return net
+
+    @property
+    def n_sites(self) -> int:
+        return math.prod(self.shape)
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray:
+        """Positions inside a window, int (K^d, d)."""
+        axes = itertools.product(range(self.kernel), repeat=len(self.shape))
+        return np.array(list(axes), np.int32)
+
+    def shifted(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Site at every site's position plus each step, and whether it exists.
+
+        Args:
+            steps: int (n, d).
+
+        Returns:
+            int32 (n, N), clipped to valid sites, and bool (n, N).
+        """
+        grid = np.stack(np.unravel_index(np.arange(self.n_sites), self.shape), axis=-1)
+        target = grid[None] + steps[:, None]
+        size = np.array(self.shape)
+        outside = (target < 0) | (target >= size)
+        valid = ~np.any(outside & ~np.array(self.periodic), axis=-1)
+        strides = np.cumprod([1, *self.shape[:0:-1]])[::-1]
+        return np.asarray((target % size) @ strides, np.int32), valid
+
+    @functools.cached_property
+    def window(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sites of the window of every position, (K^d, N), and which exist."""
+        return self.shifted(self.offsets)
+
+    def cone_width(self, layer: int) -> list[int]:
+        """Extent along every direction of what one site changes in a layer."""
+        return [min(layer * (self.kernel - 1) + 1, n) for n in self.shape]
+
+    def cone_size(self, layer: int) -> int:
+        return math.prod(self.cone_width(layer))
+
+    @functools.cached_property
+    def cones(self) -> tuple[np.ndarray, ...]:
+        """Positions that each site changes, int32 (N, cone size), for every layer.
+
+        Positions outside an open edge are replaced by the site itself, which is in
+        its own cone.
+        """
+        out = []
+        for layer in range(1, len(self.channels) + 1):
+            steps = itertools.product(*(range(w) for w in self.cone_width(layer)))
+            sites, valid = self.shifted(-np.array(list(steps), np.int64))
+            own = np.arange(self.n_sites, dtype=np.int32)[None]
+            out.append(np.where(valid, sites, own).T)
+        return tuple(out)
+
+    def init(self, key: Key) -> Params:
+        """Noise around 1, weaker where a weight enters psi more often."""
+        float_dtype(self.problem)
+        dtype = weight_dtype(self.problem)
+        sizes = [self.local_dim, *self.channels]
+        depth, volume = len(self.channels), self.kernel ** len(self.shape)
+        keys = jax.random.split(key, depth + 2)
+
+        def of_scale(scale: Array) -> Params:
+            weights = []
+            for layer, (before, after) in enumerate(itertools.pairwise(sizes)):
+                shape = (volume, after, before)
+                noise = jax.random.normal(keys[layer], shape, dtype)
+                uses = volume ** (depth - 1 - layer)
+                weights.append(near_one(noise, scale / uses) / before)
+            noise = jax.random.normal(keys[-2], (sizes[-1],), dtype)
+            return {"weights": weights, "out": near_one(noise, scale)}
+
+        params = calibrate(self.log_psi, of_scale, self.problem, keys[-1])
+        return without_phase(self.log_psi, params, "out", 1, self.problem, keys[-1])
+
+    def onehot(self, sigma: Array, dtype: Any) -> Scaled:
+        """y^0: (N, B, d) and scales 0."""
+        top = self.local_dim - 1
+        values = jnp.arange(top, -top - 1, -2, dtype=sigma.dtype)
+        x = (sigma.T[:, :, None] == values[None, None, :]).astype(dtype)
+        return x, jnp.zeros(x.shape[:2], x.real.dtype)
+
+    def layer(self, weight: Array, x: Scaled, at: Array | None = None) -> Scaled:
+        """One layer at all positions, or at some, int (n,): (n, B, r), (n, B)."""
+        (v, scale), (sites, valid) = x, map(jnp.asarray, self.window)
+        if at is not None:
+            sites, valid = sites[:, at], valid[:, at]
+        out = out_scale = None
+        for k in range(len(self.offsets)):
+            part = jnp.matmul(v[sites[k]], weight[k].T, precision="highest")
+            inside = valid[k][:, None]
+            part = jnp.where(inside[:, :, None], part, jnp.ones_like(part))
+            part_scale = jnp.where(inside, scale[sites[k]], 0)
+            if out is None or out_scale is None:
+                out, out_scale = renormalise(part, part_scale)
+            else:
+                out, out_scale = renormalise(out * part, out_scale + part_scale)
+        assert out is not None and out_scale is not None
+        return out, out_scale
+
+    def readout(self, params: Params, top: Scaled) -> Array:
+        """Log of <a, product over all positions>, complex (B,)."""
+        v, scale = top
+        while v.shape[0] > 1:
+            # In pairs, so that every product stays of order one.
+            half = v.shape[0] // 2
+            both, both_scale = renormalise(
+                v[:half] * v[half : 2 * half], scale[:half] + scale[half : 2 * half]
+            )
+            v = jnp.concatenate([both, v[2 * half :]])
+            scale = jnp.concatenate([both_scale, scale[2 * half :]])
+        value = jnp.matmul(v[0], params["out"], precision="highest")
+        return log_amplitude(value, scale[0])
+
+    def layers(self, params: Params, sigma: Array) -> tuple[Scaled, ...]:
+        x = self.onehot(sigma, params["out"].dtype)
+        out = []
+        for weight in params["weights"]:
+            x = self.layer(weight, x)
+            out.append(x)
+        return tuple(out)
+
+    def log_psi(self, params: Params, sigma: Array) -> Array:
+        return self.readout(params, self.layers(params, sigma)[-1])
+
+    def cache(self, params: Params, sigma: Array) -> ConeCache:
+        layers = self.layers(params, sigma)
+        return ConeCache(layers, self.readout(params, layers[-1]))
+
+    def after(
+        self, params: Params, cache: ConeCache, sigma: Array, move: Move
+    ) -> ConeCache:
+        """The cache after a move, with its light cone recomputed."""
+        moved = apply_move(sigma, move, self.problem.space.local_dims)
+        x = self.onehot(moved, params["out"].dtype)
+        # Padding repeats the first site, whose values are right in any case.
+        sites = jnp.asarray(move.sites)
+        sites = jnp.where(sites < self.n_sites, sites, jnp.min(sites))
+        sites = jnp.minimum(sites, self.n_sites - 1)
+        layers = []
+        for weight, cone, old in zip(params["weights"], self.cones, cache.layers):
+            at = jnp.asarray(cone)[sites].reshape(-1)
+            new = self.layer(weight, x, at)
+            x = old[0].at[at].set(new[0]), old[1].at[at].set(new[1])
+            layers.append(x)
+        return ConeCache(tuple(layers), self.readout(params, layers[-1]))
+
+    def try_move(
+        self, params: Params, cache: ConeCache, sigma: Array, move: Move
+    ) -> tuple[Array, ConeCache]:
+        new = self.after(params, cache, sigma, move)
+        return 2 * (new.log_psi - cache.log_psi).real, new
+
+    def commit(self, cache: ConeCache, pending: ConeCache, accept: Array) -> ConeCache:
+        def choose(new: Array, old: Array) -> Array:
+            # The walkers are on axis 1 of layers and on axis 0 of log psi.
+            lead = (1,) if old.ndim > 1 else ()
+            mask = accept.reshape(*lead, -1, *((1,) * (old.ndim - 2)))
+            return jnp.where(mask, new, old)
+
+        return jax.tree.map(choose, pending, cache)
+
+    def log_ratios(
+        self, params: Params, cache: ConeCache, sigma: Array, moves: Moves
+    ) -> Array:
+        def one(table: tuple[Array, Array]) -> Array:
+            move = Move(table[0], table[1], moves.exchange)
+            return self.after(params, cache, sigma, move).log_psi - cache.log_psi
+
+        per_move = 3 * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
+        chunk = chunk_size(moves.n_moves, per_move, default_budget())
+        return map_chunks(jax.vmap(one), (moves.sites, moves.shift), chunk)
+
+
+def grid_of(problem: Problem, family: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Extent of the grid and its periodic flags; an open chain without a lattice.
+
+    Raises:
+        JobError: there is not exactly one site per cell of the grid.
+    """
+    n_sites = problem.space.n_sites
+    if problem.shape is None:
+        return (n_sites,), (False,)
+    shape = tuple(int(n) for n in problem.shape)
+    if math.prod(shape) != n_sites:
+        raise JobError(
+            f"{family} needs one site per cell, but the grid {shape} has "
+            f"{math.prod(shape)} cells and the space {n_sites} sites. Choose a lattice "
+            "with one site per unit cell, or another ansatz."
+        )
+    periodic = tuple(bool(p) for p in problem.periodic) or (False,) * len(shape)
+    return shape, periodic
+
+
+def equal_dim(problem: Problem, family: str) -> int:
+    """The local dimension of all sites.
+
+    Raises:
+        JobError: they differ.
+    """
+    dims = sorted(set(problem.space.local_dims))
+    if len(dims) > 1:
+        raise JobError(
+            f"{family} shares its weights between sites, but the spins have local "
+            f"dimensions {dims}. Choose an ansatz with weights of its own per site, "
+            "such as mps."
+        )
+    return dims[0]
+
+
+def channel_list(channels: int | Sequence[int], depth: int) -> tuple[int, ...]:
+    """Channels of every layer.
+
+    Raises:
+        JobError: one is not positive, or there are too few or too many.
+    """
+    each = (channels,) * depth if isinstance(channels, int) else tuple(channels)
+    if len(each) != depth or any(r < 1 for r in each):
+        raise JobError(
+            f"channels is {channels}; it is one positive integer, or one for each of "
+            f"the {depth} layers"
+        )
+    return each

@@ -1,0 +1,381 @@
+"""Trees: wave functions that are multilinear in one vector per site.
+
+A leaf table maps the local state of each site to a vector; levels of merges (see
+`ansatze.merges`) combine windows of neighbours until one number is left, psi.  All
+vectors are kept at max |v| = 1 and the logarithms of the norms apart, so that any
+number of sites can be held.
+
+What follows from multilinearity:
+
+* all single-site changes from one sweep up (the cache) and one down: psi with s_i
+  replaced by t is <g_i, table_i[:, t]>, with the environment g_i;
+* changes of several sites: only nodes below their lowest common ancestor are
+  recomputed, then closed with its environment;
+* inside Metropolis only the path to the root is recomputed, O(log N);
+* scores are outer products of environments and children.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ansatze.merges import Merge, contract, matrix_scores, normalised, select
+from ansatze.scaled import largest, log_amplitude, log_quotient
+from vmc.base import Move, Moves, Params, ScoreFactors
+from vmc.chunking import chunk_size, default_budget, map_chunks
+
+
+class TreeCache(NamedTuple):
+    """Every node of every walker.
+
+    Attributes:
+        x: inputs of the merges of each level, with absent children, normalised,
+            (n_out P, c, B).
+        norms: what the results of each merge but the last were divided by,
+            real (n_out, B).
+        value: result of the last merge, (B,).
+    """
+
+    x: tuple[Array, ...]
+    norms: tuple[Array, ...]
+    value: Array
+
+
+class TreePending(NamedTuple):
+    """The recomputed paths of k changed leaves.
+
+    Attributes:
+        nodes: their nodes on each level, int (k,).
+        x: their vectors, (k, c, B).
+        norms: their norms, on levels above the leaves, (k, B).
+        value: new result of the last merge, (B,).
+    """
+
+    nodes: tuple[Array, ...]
+    x: tuple[Array, ...]
+    norms: tuple[Array, ...]
+    value: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tree:
+    """Everything static about one tree, and its functions.
+
+    Attributes:
+        order: site at each leaf position, int (N,).
+        local_dims: d of each site.
+        real: dtype of real numbers.
+        is_complex: whether parameters are complex.
+        leaf_name: key of the leaf table (period, c, M) among the parameters; None
+            for the identity, c = M.
+        leaf_period: number of different tables; position p has p mod leaf_period.
+        levels: the merges, from the leaves to the root, which has c_out = 1.
+    """
+
+    order: np.ndarray
+    local_dims: tuple[int, ...]
+    real: np.dtype
+    is_complex: bool
+    leaf_name: str | None
+    leaf_period: int
+    levels: tuple[Merge, ...]
+
+    @property
+    def n_sites(self) -> int:
+        """N."""
+        return len(self.order)
+
+    @property
+    def n_states(self) -> int:
+        """M, the largest local dimension."""
+        return max(self.local_dims)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype of parameters and vectors."""
+        return np.result_type(self.real, np.complex64) if self.is_complex else self.real
+
+    def position(self) -> np.ndarray:
+        """Leaf position of each site, int (N,)."""
+        return np.argsort(self.order)
+
+    def table(self, params: Params) -> Array:
+        """Leaf vectors of each position and local state, (N, c, M)."""
+        if self.leaf_name is None:
+            eye = jnp.eye(self.n_states, dtype=self.dtype)
+            return jnp.broadcast_to(eye, (self.n_sites, *eye.shape))
+        return params[self.leaf_name][np.arange(self.n_sites) % self.leaf_period]
+
+    def indices(self, sigma: Array) -> Array:
+        """Local index of each position: int32 (N, B)."""
+        dims = np.asarray(self.local_dims, np.int32)[self.order][:, None]
+        return (jnp.asarray(dims) - 1 - sigma.T[self.order].astype(jnp.int32)) // 2
+
+    def with_absent(self, level: int, x: Array) -> Array:
+        """Children (n_in, c, B) followed by the absent ones."""
+        merge = self.levels[level]
+        missing = merge.n_out * merge.window - merge.n_in
+        if missing == 0:
+            return x
+        pad = jnp.asarray(merge.pad(), x.dtype)[None, :, None]
+        return jnp.concatenate([x, jnp.broadcast_to(pad, (missing, *x.shape[1:]))])
+
+    def windows(self, level: int, x: Array) -> Array:
+        """(n_out P, c, B) as (n_out, P, c, B)."""
+        return x.reshape(-1, self.levels[level].window, *x.shape[1:])
+
+    def cache(self, params: Params, sigma: Array) -> TreeCache:
+        """One sweep up."""
+        sigma = jnp.asarray(sigma)
+        x = select(self.table(params)[..., None], self.indices(sigma)[:, None])
+        inputs, norms = [], []
+        for level, merge in enumerate(self.levels):
+            inputs.append(self.with_absent(level, x))
+            w = merge.weights(params, np.arange(merge.n_out))
+            x = merge.up(w, self.windows(level, inputs[-1]))
+            if merge is not self.levels[-1]:
+                size = largest(x, axis=1)
+                x = x / size
+                norms.append(size[:, 0])
+        return TreeCache(tuple(inputs), tuple(norms), x[0, 0])
+
+    def log_psi(self, params: Params, sigma: Array) -> Array:
+        """Log psi, complex (B,)."""
+        cache = self.cache(params, sigma)
+        scale = jnp.zeros(cache.value.shape, self.real)
+        for norm in cache.norms:
+            scale = scale + jnp.sum(jnp.log(norm), axis=0)
+        return log_amplitude(cache.value, scale)
+
+    def environments(self, params: Params, cache: TreeCache) -> list[Array]:
+        """One sweep down: environments of the leaves and of every merge's results.
+
+        Returns:
+            L + 1 arrays (n, c, B) with max |g| = 1; entry l belongs to the existing
+            inputs of level l, the last to the root.
+        """
+        g = jnp.ones((1, 1, *cache.value.shape), self.dtype)
+        out = [g]
+        for level in reversed(range(len(self.levels))):
+            merge = self.levels[level]
+            w = merge.weights(params, np.arange(merge.n_out))
+            g = merge.down(w, self.windows(level, cache.x[level]), g)
+            g = g.reshape(-1, *g.shape[2:])[: merge.n_in]
+            g = g / largest(g, axis=1)
+            out.append(g)
+        return out[::-1]
+
+    def output(self, cache: TreeCache, level: int) -> Array:
+        """Results of the merges of a level before normalisation, (n_out, c, B)."""
+        if level == len(self.levels) - 1:
+            return cache.value[None, None]
+        n_out = self.levels[level].n_out
+        return cache.x[level + 1][:n_out] * cache.norms[level][:, None]
+
+    def changes(
+        self, params: Params, sigma: Array, sites: Array, shift: Array
+    ) -> tuple[Array, Array]:
+        """Positions and new vectors of the leaves of moves.
+
+        Args:
+            params: parameters.
+            sigma: (B, N).
+            sites: int (K, k), padded with N.
+            shift: (K, k).
+
+        Returns:
+            Positions (K, k) and local indices after the move, (K, k, B).  Padding
+            repeats the first real entry.
+        """
+        sites, shift = jnp.asarray(sites), jnp.asarray(shift)
+        first = jnp.argmax(sites < self.n_sites, axis=1)[:, None]
+        rows = jnp.arange(sites.shape[1])[None, :]
+        entry = jnp.where(sites < self.n_sites, rows, first)
+        # A row of nothing but padding shifts some site by 0.
+        sites = jnp.minimum(jnp.take_along_axis(sites, entry, 1), self.n_sites - 1)
+        shift = jnp.take_along_axis(shift, entry, 1).astype(jnp.int32)[..., None]
+        dims = jnp.asarray(self.local_dims, jnp.int32)[sites][..., None]
+        old = (dims - 1 - jnp.asarray(sigma).T[sites].astype(jnp.int32)) // 2
+        return jnp.asarray(self.position())[sites], jnp.mod(old + shift, dims)
+
+    def leaf_vectors(self, params: Params, nodes: Array, index: Array) -> Array:
+        """Vectors (K, k, c, B) of leaves at positions (K, k) in states (K, k, B)."""
+        if self.leaf_name is None:
+            states = jnp.arange(self.n_states)[None, None, :, None]
+            return (states == index[:, :, None]).astype(self.dtype)
+        table = params[self.leaf_name][nodes % self.leaf_period]
+        return select(table[..., None], index[:, :, None])
+
+    def merged(
+        self,
+        params: Params,
+        cache: TreeCache,
+        level: int,
+        nodes: Array,
+        x: Array,
+        united: bool = False,
+    ) -> Array:
+        """Results of the merges above changed nodes, not normalised.
+
+        Args:
+            params: parameters.
+            cache: the unchanged walkers.
+            level: of the nodes.
+            nodes: int (K, k), for K independent changes of k nodes at a time; equal
+                nodes of one change have equal vectors.
+            x: their new vectors, (K, k, c, B).
+            united: whether the nodes of each change have one common parent.
+
+        Returns:
+            (K, k, c', B), one for each changed node; (K, 1, c', B) if united.
+        """
+        merge = self.levels[level]
+        parent = (nodes[:, :1] if united else nodes) // merge.window
+        kids = self.windows(level, cache.x[level])[parent]
+        child = parent[..., None] * merge.window + jnp.arange(merge.window)[None, None]
+        for b in range(nodes.shape[1]):
+            hit = child == nodes[:, b, None, None]
+            kids = jnp.where(hit[..., None, None], x[:, b, None, None], kids)
+        flat = parent.reshape(-1)
+        kids = kids.reshape(-1, *kids.shape[2:])
+        out = merge.up(merge.weights(params, flat), kids)
+        return out.reshape(*parent.shape, *out.shape[1:])
+
+    def log_ratios(
+        self, params: Params, cache: TreeCache, sigma: Array, moves: Moves
+    ) -> Array:
+        """Log psi(moved) - log psi, complex (K, B)."""
+        g = self.environments(params, cache)
+        sites, shift = jnp.asarray(moves.sites), jnp.asarray(moves.shift)
+        nodes, index = self.changes(params, sigma, sites, shift)
+        if nodes.shape[1] == 1:
+            # psi with the leaf in each of its states, up to a common factor.
+            psi = g[0]
+            if self.leaf_name is not None:
+                psi = contract("nct,ncb->ntb", self.table(params), psi)
+            psi, old = psi[nodes[:, 0]], self.indices(jnp.asarray(sigma))[nodes[:, 0]]
+            return log_quotient(select(psi, index[:, 0], 1), select(psi, old, 1))
+        return self.many_sites(params, cache, g, nodes, index)
+
+    def many_sites(
+        self,
+        params: Params,
+        cache: TreeCache,
+        g: list[Array],
+        nodes: Array,
+        index: Array,
+    ) -> Array:
+        """`log_ratios` of moves of several sites, sorted by their common ancestor.
+
+        A chunk of moves recomputes what is below the highest of its ancestors.
+        """
+        top = self.common_level(nodes)
+        order = jnp.argsort(top)
+        n_moves, k_sites = nodes.shape
+        width = max(m.c_in for m in self.levels) ** 2 * k_sites * index.shape[2]
+        chunk = chunk_size(n_moves, width * self.dtype.itemsize, default_budget() // 8)
+        # Many chunks, so that few of them hold moves of different levels.
+        chunk = min(chunk, max(1, n_moves // 16))
+
+        def close(level: int, nodes: Array, index: Array) -> tuple[Array, Array]:
+            x = self.leaf_vectors(params, nodes, index)
+            for below in range(level):
+                x = self.merged(params, cache, below, nodes, x)
+                nodes = nodes // self.levels[below].window
+                x = x / cache.norms[below][nodes][:, :, None]
+            new = self.merged(params, cache, level, nodes, x, united=True)
+            parent = nodes[:, 0] // self.levels[level].window
+            e = g[level + 1][parent]
+            old = self.output(cache, level)[parent]
+            return jnp.sum(e * new[:, 0], axis=1), jnp.sum(e * old, axis=1)
+
+        def some(part: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+            nodes, index, top = part
+            branches = [
+                lambda n, i, level=level: close(level, n, i)
+                for level in range(len(self.levels))
+            ]
+            return lax.switch(jnp.max(top), branches, nodes, index)
+
+        new, old = map_chunks(some, (nodes[order], index[order], top[order]), chunk)
+        return log_quotient(new, old)[jnp.argsort(order)]
+
+    def common_level(self, nodes: Array) -> Array:
+        """Level of the merge that unites the nodes of each change: int (K,)."""
+        level = jnp.full(nodes.shape[:1], len(self.levels) - 1, jnp.int32)
+        open_ = jnp.ones(nodes.shape[:1], bool)
+        for number, merge in enumerate(self.levels):
+            nodes = nodes // merge.window
+            same = jnp.all(nodes == nodes[:, :1], axis=1)
+            level = jnp.where(open_ & same, number, level)
+            open_ = open_ & ~same
+        return level
+
+    def try_move(
+        self, params: Params, cache: TreeCache, sigma: Array, move: Move
+    ) -> tuple[Array, TreePending]:
+        """Recompute the paths of the changed leaves to the root."""
+        sites, shift = jnp.asarray(move.sites), jnp.asarray(move.shift)
+        nodes, index = self.changes(params, sigma, sites[None], shift[None])
+        x = self.leaf_vectors(params, nodes, index)
+        all_nodes, vectors, norms = [nodes[0]], [x[0]], []
+        log_scale = jnp.zeros(cache.value.shape, self.real)
+        last = len(self.levels) - 1
+        for level in range(last):
+            x = self.merged(params, cache, level, nodes, x)
+            nodes = nodes // self.levels[level].window
+            size = largest(x, axis=2)
+            x = x / size
+            change = jnp.log(size[0, :, 0] / cache.norms[level][nodes[0]])
+            log_scale = log_scale + jnp.sum(
+                jnp.where(_first(nodes[0])[:, None], change, jnp.zeros_like(change)),
+                axis=0,
+            )
+            all_nodes.append(nodes[0])
+            vectors.append(x[0])
+            norms.append(size[0, :, 0])
+        value = self.merged(params, cache, last, nodes, x, united=True)[0, 0, 0]
+        ratio = log_quotient(value, cache.value).real + log_scale
+        pending = TreePending(tuple(all_nodes), tuple(vectors), tuple(norms), value)
+        return 2 * ratio, pending
+
+    def commit(
+        self, cache: TreeCache, pending: TreePending, accept: Array
+    ) -> TreeCache:
+        """Write the paths of the walkers that accept."""
+
+        def write(old: Array, nodes: Array, new: Array) -> Array:
+            mask = accept.reshape((1,) * (new.ndim - 1) + (-1,))
+            return old.at[nodes].set(jnp.where(mask, new, old[nodes]))
+
+        x = tuple(map(write, cache.x, pending.nodes, pending.x))
+        norms = tuple(map(write, cache.norms, pending.nodes[1:], pending.norms))
+        return TreeCache(x, norms, jnp.where(accept, pending.value, cache.value))
+
+    def scores(self, params: Params, sigma: Array) -> dict[str, ScoreFactors]:
+        """Structured scores of every leaf of the parameters."""
+        cache = self.cache(params, sigma)
+        g = self.environments(params, cache)
+        out: dict[str, Any] = {}
+        if self.leaf_name is not None:
+            index = self.indices(jnp.asarray(sigma))
+            states = jnp.arange(self.n_states)[None, :, None]
+            one_hot = (states == index[:, None]).astype(self.real)
+            leaves = cache.x[0][: self.n_sites]
+            env = normalised(g[0], leaves)
+            out[self.leaf_name] = matrix_scores(env, one_hot, self.leaf_period)
+        for level, merge in enumerate(self.levels):
+            env = normalised(g[level + 1], self.output(cache, level))
+            out |= merge.scores(self.windows(level, cache.x[level]), env)
+        return out
+
+
+def _first(nodes: Array) -> Array:
+    """Whether each entry is the first of its value: bool (k,)."""
+    equal = nodes[:, None] == nodes[None, :]
+    return ~jnp.any(jnp.tril(equal, -1), axis=1)

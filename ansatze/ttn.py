@@ -1,0 +1,221 @@
+"""Tree tensor network: a dense binary tree of tensors of order three.
+
+Bond dimension D needs O(N D^3) numbers and operations per amplitude, and holds ln D
+of entanglement across every bond of the tree (Y.-Y. Shi, L.-M. Duan, G. Vidal,
+arXiv:quant-ph/0511070).  A convolutional arithmetic circuit with windows of two and
+D channels is the special case of tensors in CP form (arXiv:1704.01552).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ansatze.merges import Bilinear, contract
+from ansatze.scaled import calibrate, largest, near_one
+from ansatze.tree_exact import exact_of
+from ansatze.tree_family import refuse_symmetry, tree_wavefunction
+from ansatze.tree_order import block_bounds, level_sizes, site_order
+from ansatze.trees import Tree
+from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.errors import JobError
+from vmc.wavefunction import float_dtype
+
+#: Bond dimension if a job names none.
+DEFAULT_BOND = 8
+
+
+def ttn(problem: Problem, *, bond_dimension: int | None = None) -> WaveFunction:
+    """Binary tree tensor network with dense tensors.
+
+    Parameters: "T0", "T1", ... from the leaves to the root, of shape
+    (nodes, upper bond, left bond, right bond).  Bonds near the leaves and the root
+    are smaller than ``bond_dimension`` where the space is.  A node without a right
+    child (N no power of two) uses only T[..., 0].  In more than one dimension the
+    leaves follow a Z-order curve.
+
+    Args:
+        problem: see `vmc.base.Problem`; any local dimensions.  For dtype "real" the
+            weights are real and psi has signs.
+        bond_dimension: D, by default 8.
+
+    Raises:
+        JobError: the bond dimension is not positive, or a symmetry is asked for.
+    """
+    refuse_symmetry(problem, "ttn")
+    tree = ttn_tree(problem, bond_dimension)
+
+    def init(key: Key) -> Params:
+        keys = jax.random.split(key, len(tree.levels) + 1)
+        shapes = {
+            m.name: (m.n_out, m.c_out, m.c_in, m.c_in)
+            for m in tree.levels
+            if isinstance(m, Bilinear)
+        }
+        noise = {
+            name: jax.random.normal(k, shape, tree.dtype)
+            for k, (name, shape) in zip(keys, shapes.items())
+        }
+
+        def at(scale: Array) -> Params:
+            return jax.tree.map(lambda x: near_one(x, scale), noise)
+
+        return calibrate(tree.log_psi, at, problem, keys[-1])
+
+    return tree_wavefunction(tree, init, exact_of(tree, problem))
+
+
+def ttn_tree(problem: Problem, bond_dimension: int | None = None) -> Tree:
+    """The static part of `ttn`; same arguments."""
+    order = site_order(problem, 2)
+    dims = [problem.space.local_dims[i] for i in order]
+    sizes, bounds = level_sizes(len(dims), 2), block_bounds(dims, 2)
+    wanted = DEFAULT_BOND if bond_dimension is None else bond_dimension
+    if wanted < 1:
+        raise JobError(f"bond_dimension is {wanted}; it is a positive integer")
+    if bond_dimension is not None and wanted > max(bounds):
+        warnings.warn(
+            f"bond_dimension is {wanted}, but no bond of this tree of {len(dims)} "
+            f"sites needs more than {max(bounds)}; the rest would be wasted and is "
+            "left out",
+            stacklevel=3,
+        )
+    bonds = [max(dims), *(min(wanted, b) for b in bounds[1:]), 1]
+    levels = tuple(
+        Bilinear(n, bonds[i], bonds[i + 1], f"T{i}") for i, n in enumerate(sizes)
+    )
+    return Tree(
+        order=order,
+        local_dims=tuple(problem.space.local_dims),
+        real=float_dtype(problem),
+        is_complex=problem.dtype == "complex",
+        leaf_name=None,
+        leaf_period=1,
+        levels=levels,
+    )
+
+
+def canonicalise(params: Params, n_sites: int) -> tuple[Params, Array]:
+    """The same state in isometric form, by QR decompositions from the leaves up.
+
+    Every tensor but the root's becomes an isometry from its upper bond to its lower
+    ones, sum_lr conj(T[e, l, r]) T[f, l, r] = delta_ef, and the root has norm one:
+    then <psi|psi> = 1.
+
+    Args:
+        params: of `ttn`, for sites of equal dimension.
+        n_sites: N.  Where it is no power of two, tensors with an absent child are
+            isometries in the directions that their parents use.
+
+    Returns:
+        (canonical, log_norm): psi = exp(log_norm) times the canonical psi, exactly.
+        Where an upper bond exceeds the product of the lower ones, it shrinks to it.
+    """
+    names = sorted(params, key=lambda name: int(name[1:]))
+    out, log_norm = {}, jnp.zeros((), params[names[0]].real.dtype)
+    carried, n_in = None, n_sites
+    for name in names:
+        t = params[name]
+        if n_in % 2:
+            # An absent child is the first basis vector: nothing else of T is used.
+            t = t.at[-1, :, :, 1:].set(0)
+        n_in = t.shape[0]
+        if carried is not None:
+            if len(carried) % 2:
+                absent = jnp.zeros_like(carried[:1]).at[:, 0, 0].set(1)
+                carried = jnp.concatenate([carried, absent])
+            left, right = carried[0::2], carried[1::2]
+            t = contract("nelr,nla,nrb->neab", t, left, right)
+        n, e, a, b = t.shape
+        if name == names[-1]:
+            norm = jnp.sqrt(jnp.sum(jnp.abs(t) ** 2))
+            out[name], log_norm = t / norm, log_norm + jnp.log(norm)
+            break
+        q, r = jnp.linalg.qr(jnp.swapaxes(t.reshape(n, e, a * b), 1, 2))
+        out[name] = jnp.swapaxes(q, 1, 2).reshape(n, -1, a, b)
+        # T[e, lr] = sum_k Q[lr, k] R[k, e]: the parent's leg e becomes k.
+        size = largest(r.reshape(n, -1))
+        carried = jnp.swapaxes(r, 1, 2) / size[..., None]
+        log_norm = log_norm + jnp.sum(jnp.log(size))
+    return out, log_norm
+
+
+def insert_gauge(params: Params, level: int, node: int, matrix: Array) -> Params:
+    """The same psi with X and its inverse inserted on one bond.
+
+    Args:
+        params: of `ttn`.
+        level: of the node below the bond, not the root's.
+        node: its number.
+        matrix: X, invertible (D, D).
+
+    Returns:
+        New parameters.
+
+    Raises:
+        JobError: there is no bond above that node.
+    """
+    lower, upper = f"T{level}", f"T{level + 1}"
+    if upper not in params or not 0 <= node < params[lower].shape[0]:
+        raise JobError(f"the tree has no bond above node {node} of level {level}")
+    inverse = jnp.linalg.inv(matrix)
+    below = contract("ef,flr->elr", matrix, params[lower][node])
+    parent, spec = node // 2, ("elr,lm->emr", "elr,rm->elm")[node % 2]
+    above = contract(spec, params[upper][parent], inverse)
+    return params | {
+        lower: params[lower].at[node].set(below),
+        upper: params[upper].at[parent].set(above),
+    }
+
+
+def grow_bonds(
+    params: Params, problem: Problem, bond_dimension: int, key: Key
+) -> Params:
+    """Larger bonds, same psi: new rows are noise, new columns zero.
+
+    Args:
+        params: of `ttn` for this problem.
+        problem: see `ttn`.
+        bond_dimension: the new D, at least the present one.
+        key: of the noise.
+
+    Returns:
+        Parameters of ``ttn(problem, bond_dimension=...)`` with the same log psi.
+
+    Raises:
+        JobError: a bond would shrink.
+    """
+    tree = ttn_tree(problem, bond_dimension)
+    out = {}
+    for merge, k in zip(tree.levels, jax.random.split(key, len(tree.levels))):
+        assert isinstance(merge, Bilinear)
+        old = params[merge.name]
+        rows, columns = merge.c_out - old.shape[1], merge.c_in - old.shape[2]
+        if min(rows, columns) < 0:
+            raise JobError(
+                f"bond_dimension is {bond_dimension}, but {merge.name} has bonds "
+                f"{old.shape[1:]}; growing cannot shrink them"
+            )
+        size = jnp.sqrt(jnp.mean(jnp.abs(old) ** 2)).astype(old.real.dtype)
+        shape = (old.shape[0], rows, *old.shape[2:])
+        noise = size * jax.random.normal(k, shape, old.dtype)
+        grown = jnp.concatenate([old, noise], axis=1)
+        pads = ((0, 0), (0, 0), (0, columns), (0, columns))
+        out[merge.name] = jnp.pad(grown, pads)
+    return out
+
+
+def isometry_defect(params: Params) -> float:
+    """Largest deviation of a canonical tree from isometries, see `canonicalise`."""
+    names = sorted(params, key=lambda name: int(name[1:]))
+    worst = abs(float(jnp.sum(jnp.abs(params[names[-1]]) ** 2)) - 1)
+    for name in names[:-1]:
+        t = params[name]
+        gram = contract("nelr,nflr->nef", jnp.conj(t), t)
+        eye = jnp.eye(t.shape[1], dtype=t.dtype)[None]
+        worst = max(worst, float(np.max(np.abs(gram - eye))))
+    return worst

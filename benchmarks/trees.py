@@ -1,0 +1,108 @@
+"""Tree tensor network: fast paths against naive evaluation, in the same run.
+
+Prints, for each size, wall and CPU milliseconds and their ratios of: all single flips,
+all nearest-neighbour exchanges, and the kernel O O^T of stochastic reconfiguration,
+from sigma on, the sweep up of the tree included.  Naive means
+one full evaluation per changed configuration, and the dense score matrix by automatic
+differentiation.  Run ``python benchmarks/trees.py [N D B ...]`` on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ansatze.ttn import ttn
+from vmc.base import Moves, Problem
+from vmc.geometry import _gram
+from vmc.space import spins
+from vmc.wavefunction import from_functions
+
+SIZES = ((64, 16, 256), (128, 16, 128))
+
+
+def best(fn: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Least wall and CPU milliseconds of a call, after one call to compile."""
+    jax.block_until_ready(fn())
+    wall, cpu = [], []
+    for _ in range(repeats):
+        start = time.perf_counter(), time.process_time()
+        jax.block_until_ready(fn())
+        wall.append(time.perf_counter() - start[0])
+        cpu.append(time.process_time() - start[1])
+    return 1e3 * min(wall), 1e3 * min(cpu)
+
+
+def compare(label: str, naive: Callable[[], Array], fast: Callable[[], Array]) -> None:
+    """Print both times, their ratios and the difference of the results."""
+    a, b = naive(), fast()
+    gap = float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
+    slow, quick = best(naive, 3), best(fast, 15)
+    for kind, s, q in zip(("wall", "cpu"), slow, quick):
+        print(
+            f"{label:14s} {kind:4s} {s:9.2f} -> {q:8.2f} ms {s / q:6.1f} x", end="   "
+        )
+    print(f"difference {gap:.1e}", flush=True)
+
+
+def run(n_sites: int, bond: int, n_batch: int) -> None:
+    """All comparisons at one size."""
+    problem = Problem(spins(n_sites), dtype="real")
+    wf = ttn(problem, bond_dimension=bond)
+    slow = from_functions(wf.init, wf.log_psi, problem=problem, range="real")
+    params = jax.jit(wf.init)(jax.random.key(0))
+    half = np.repeat(np.array([1, -1], np.int8), n_sites // 2)
+    rng = np.random.default_rng(0)
+    sigma = jnp.asarray(np.array([rng.permutation(half) for _ in range(n_batch)]))
+    i = np.arange(n_sites, dtype=np.int32)
+    tables = {"all flips": i[:, None], "all exchanges": np.stack([i[:-1], i[1:]], 1)}
+    print(f"N = {n_sites}, D = {bond}, B = {n_batch}")
+    for label, sites in tables.items():
+        moves = Moves(jnp.asarray(sites), jnp.ones(sites.shape, jnp.int8))
+
+        def ratios(w: Any) -> Callable[[], Array]:
+            def both(params: Any, sigma: Array, moves: Moves) -> Array:
+                cache = w.cache(params, sigma)
+                return jnp.exp(w.log_ratios(params, cache, sigma, moves))
+
+            compiled = jax.jit(both)
+            return lambda: compiled(params, sigma, moves)
+
+        compare(label, ratios(slow), ratios(wf))
+
+    def kernel(w: Any) -> Callable[[], Array]:
+        def gram(params: Any, sigma: Array) -> Array:
+            leaves = jax.tree.leaves(w.scores(params, sigma), is_leaf=_is_factors)
+            return sum(one(f) for f in leaves)
+
+        compiled = jax.jit(gram)
+        return lambda: compiled(params, sigma)
+
+    def one(factors: tuple[Array, ...]) -> Array:
+        return _gram(factors, factors, conjugate=False).real
+
+    compare("kernel O O^T", kernel(slow), kernel(wf))
+
+
+def _is_factors(x: Any) -> bool:
+    return isinstance(x, tuple)
+
+
+def main() -> None:
+    """Run the sizes of the command line, or the usual ones."""
+    jax.config.update("jax_enable_x64", True)
+    numbers = [int(x) for x in sys.argv[1:]]
+    sizes = list(zip(numbers[::3], numbers[1::3], numbers[2::3])) or SIZES
+    for size in sizes:
+        run(*size)
+
+
+if __name__ == "__main__":
+    main()
