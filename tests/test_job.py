@@ -391,7 +391,7 @@ def test_chains_and_samples_that_do_not_fit_name_the_nearest() -> None:
 def test_learning_rate_is_a_step_in_units_of_the_hamiltonian(unit: float) -> None:
     made = system([8], "tfim", J=unit, h=unit)
     ready = made.job.replace(
-        {"optimizer": resolve.optimizer(made.job, made.system.hamiltonian)}
+        {"optimizer": resolve.optimizer(made.job, made.hamiltonian)}
     )
     rate = resolve.learning_rate(ready, made.hamiltonian)
     values = [float(rate(step)) * unit for step in (0, 333, 499, 500, 900)]

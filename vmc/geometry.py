@@ -214,11 +214,12 @@ class Geometry:
         """Oc of this device as rows, (1 or 2, B, P)."""
         out = jnp.concatenate([expand_factors(f) for f in self.factors], axis=1)
         out = (out - distributed.mean(jnp.mean(out, axis=0))[None, :]) * self.scale
-        return self._rows(out).astype(self._solve_dtype(out))
+        return self._rows(out).astype(self._solve_dtype)
 
-    def _solve_dtype(self, like: Array) -> Any:
-        complex_rows = jnp.iscomplexobj(like) and not self.real_params
-        if not complex_rows:
+    @property
+    def _solve_dtype(self) -> Any:
+        # Complex parameters may have real scores (a Jastrow factor): F is complex.
+        if self.real_params:
             return self.real_dtype
         return jnp.complex128 if self.real_dtype == jnp.float64 else jnp.complex64
 
@@ -234,7 +235,7 @@ class Geometry:
         gathered = [tuple(distributed.gather(f) for f in b) for b in self.factors]
         parts = self._gram_rows(gathered)
         rows = jnp.stack([jnp.stack(line, axis=1) for line in parts])
-        rows = rows.astype(self._solve_dtype(rows)) / self.n_samples
+        rows = rows.astype(self._solve_dtype) / self.n_samples
         full = distributed.gather(rows, axis=1)
         full = full.reshape(self.n_rows, -1, self.n_samples)
         return _centre_both(full, self.n_samples).reshape(self.n_rows, self.n_rows)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from vmc import distributed
@@ -143,8 +144,8 @@ def metropolis(
     Args:
         wavefunction: psi.
         space: its configurations, which the moves must not leave.
-        moves: the proposals; each move's inverse must be in the table (flips and
-            exchanges of spins 1/2 are their own).
+        moves: the proposals, each its own inverse (flips and exchanges of spins
+            1/2 are).
         n_chains: walkers over all devices.
         n_draws: T, samples per walker and call.
         n_sweeps: sweeps before each sample.
@@ -152,7 +153,8 @@ def metropolis(
         n_devices: devices that share the walkers.
 
     Raises:
-        JobError: a number is not positive, or the chains cannot be split evenly.
+        JobError: a number is not positive, the chains cannot be split evenly, or a
+            move is not its own inverse.
     """
     check_divisible(n_chains, n_devices)
     for name, value, least in (
@@ -164,6 +166,7 @@ def metropolis(
             raise JobError(f"{name} is {value}; it is at least {least}")
     if moves.n_moves == 0:
         raise JobError("the sampler has no moves; give a table with at least one")
+    _check_involutions(space, moves)
 
     def build(draws: int) -> Sampler:
         static = _Metropolis(
@@ -172,6 +175,26 @@ def metropolis(
         return Sampler(static.init, static.sample, n_chains, draws, build)
 
     return build(n_draws)
+
+
+def _check_involutions(space: Spins, moves: Moves) -> None:
+    """Refuse moves that a shared proposal would make a one-way street.
+
+    All walkers propose the same move.  Given the move, the chain keeps |psi|^2 only
+    if the move is its own inverse; otherwise every walker drifts the same way at the
+    same time, and averaging over walkers does not help.
+    """
+    dims = np.append(np.asarray(space.local_dims), 1)
+    back = 2 * np.asarray(moves.shift, np.int64) % dims[np.asarray(moves.sites)]
+    if np.any(back):
+        m = int(np.argmax(np.any(back != 0, axis=1)))
+        raise JobError(
+            f"Metropolis moves must be their own inverse, but move {m} shifts the "
+            f"sites {np.asarray(moves.sites)[m].tolist()} by "
+            f"{np.asarray(moves.shift)[m].tolist()}. Spins larger than 1/2 cannot be "
+            "sampled this way; draw from the wave function directly, or diagonalise "
+            "(`vmc ed`)."
+        )
 
 
 def direct(
