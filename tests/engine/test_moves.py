@@ -9,8 +9,8 @@ import pytest
 from tests.engine.helpers import ring
 from vmc.base import Moves
 from vmc.errors import JobError
-from vmc.keys import root_key
-from vmc.moves import apply_move, exchanges, local_flips, random_sequence, reachable
+from vmc.keys import root_key, shared_integers
+from vmc.moves import apply_move, exchanges, local_flips, reachable
 from vmc.space import Spins, moved_values, spins
 
 MIXED = spins(4, spin=[1, 0.5, 1.5, 0.5])
@@ -117,7 +117,7 @@ def test_moves_that_make_no_sense_are_refused() -> None:
 
 
 def test_proposed_moves_are_uniform() -> None:
-    sequence = np.asarray(random_sequence(root_key(2), 7, 70_000))
+    sequence = np.asarray(shared_integers(root_key(2), 7, 70_000))
     counts = np.bincount(sequence, minlength=7)
     assert len(counts) == 7
     assert np.sum((counts - 1e4) ** 2 / 1e4) < 27.9  # chi-square, 6 d.o.f., 1e-4
