@@ -22,7 +22,6 @@ from vmc.samplers import metropolis
 from vmc.space import Spins, spins
 from vmc.wavefunction import from_functions
 
-
 #: Whole runs and full counts.
 pytestmark = pytest.mark.slow
 
