@@ -55,6 +55,23 @@ def per_walker(
     )
 
 
+def compiled(
+    function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """`per_walker` under ``jax.jit``, with arguments placed on the mesh.
+
+    Without stated placements, host arrays (a restored state) and arrays of the mesh
+    (every later one) would each have a compilation of their own.
+    """
+    placements = jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec),
+        in_specs,
+        is_leaf=lambda x: isinstance(x, PartitionSpec),
+    )
+    program = per_walker(function, mesh, in_specs, out_specs)
+    return jax.jit(program, in_shardings=placements)
+
+
 def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Put host arrays onto the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, spec))

@@ -172,8 +172,8 @@ class VMC:
             return params, self.optimizer.init(params), self.sampler.init(key, params)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER)
-        program = distributed.per_walker(start, self._mesh, (REPLICATED,), specs)
-        params, opt_state, chains = jax.jit(program)(key)
+        program = distributed.compiled(start, self._mesh, (REPLICATED,), specs)
+        params, opt_state, chains = program(key)
         for done in range(0, self.burn_in, MEASURE_DRAWS):
             n = min(MEASURE_DRAWS, self.burn_in - done)
             path = np.array([Purpose.INIT, 1, done], np.int32)
@@ -282,13 +282,12 @@ class VMC:
             return lax.fori_loop(0, n, body, (carry, rows, means))
 
         carry_spec = _Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
-        program = distributed.per_walker(
+        return distributed.compiled(
             run,
             self._mesh,
             (REPLICATED, carry_spec, REPLICATED, REPLICATED, REPLICATED),
             (carry_spec, REPLICATED, REPLICATED),
         )
-        return jax.jit(program)
 
     def measure(
         self,
@@ -396,10 +395,9 @@ class VMC:
             return lax.fori_loop(0, n, body, loop)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED, REPLICATED, REPLICATED)
-        program = distributed.per_walker(
+        return distributed.compiled(
             run, self._mesh, specs, (BY_WALKER, REPLICATED, REPLICATED)
         )
-        return jax.jit(program)
 
 
 def _step(
@@ -419,7 +417,8 @@ def _step(
     key = derive(root, step, 0)
 
     chains, samples, info = vmc.sampler.sample(key, params, carry.chains)
-    sigma = samples.reshape(-1, samples.shape[-1])
+    # Walker by walker: their order over all devices is then that of one device.
+    sigma = jnp.swapaxes(samples, 0, 1).reshape(-1, samples.shape[-1])
     eloc = local_energies(wf, hamiltonian, params, sigma, vmc.chunk)
     if vmc.precision == "mixed":
         eloc = eloc.astype(jnp.promote_types(eloc.dtype, jnp.float64))
@@ -460,8 +459,8 @@ def _step(
     params, opt_state, chains = jax.tree.map(
         lambda a, b: jnp.where(good, a, b), new, old
     )
-    draws = eloc.real.reshape(samples.shape[:2])
-    chain_means = distributed.gather(jnp.mean(draws, axis=0))
+    draws = eloc.real.reshape(samples.shape[1::-1])
+    chain_means = distributed.gather(jnp.mean(draws, axis=1))
     numbers = [row[name].astype(vmc._real) for name in _TRACED]
     carry = _Carry(params, opt_state, chains, good)
     return carry, jnp.stack(numbers), chain_means.astype(vmc._real)

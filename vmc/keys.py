@@ -100,19 +100,20 @@ def derive(key: Key, *path: int | Array) -> Key:
     return key
 
 
-def numbers(key: Key, ids: Array, n: int) -> Array:
+def numbers(key: Key, ids: Array, n: int, skip: int | Array = 0) -> Array:
     """Random words of given walkers.
 
     Args:
         key: equal on all devices.
         ids: integer (B,), global walker ids.
         n: words per walker.
+        skip: groups of four words that were drawn before.
 
     Returns:
         uint32 (n, B).
     """
     groups = -(-n // 4)
-    rows = jnp.arange(groups, dtype=jnp.uint32)[:, None]
+    rows = jnp.arange(groups, dtype=jnp.uint32)[:, None] + _word(skip)
     shape = (groups, ids.shape[0])
     counter = (
         jnp.broadcast_to(ids.astype(jnp.uint32)[None, :], shape),
@@ -124,10 +125,10 @@ def numbers(key: Key, ids: Array, n: int) -> Array:
     return words.reshape(4 * groups, -1)[:n]
 
 
-def walker_bits(key: Key, n_local: int, n: int) -> Array:
-    """Random words of this device's walkers: uint32 (n, B); inside ``shard_map``."""
+def walker_bits(key: Key, n_local: int, n: int, skip: int | Array = 0) -> Array:
+    """`numbers` of this device's walkers: uint32 (n, B); inside ``shard_map``."""
     start = lax.axis_index(WALKERS) * n_local
-    return numbers(key, start + jnp.arange(n_local), n)
+    return numbers(key, start + jnp.arange(n_local), n, skip)
 
 
 def shared_integers(key: Key, bound: int, n: int) -> Array:

@@ -47,9 +47,10 @@ def exchanges(space: Spins, edges: np.ndarray) -> Moves:
             "exchange moves need pairs of sites, but neither the lattice nor the "
             'terms give one. Name a [lattice] with bonds, or use sampler "local".'
         )
-    if edges.min() < 0 or edges.max() >= space.n_sites:
+    outside = edges[(edges < 0) | (edges >= space.n_sites)]
+    if outside.size:
         raise JobError(
-            f"an exchange names site {edges.max()}, but the space has sites "
+            f"an exchange names site {outside[0]}, but the space has sites "
             f"0 to {space.n_sites - 1}"
         )
     if space.is_spin_half:

@@ -85,7 +85,9 @@ class _Metropolis:
             derive(key, Purpose.PROPOSAL), self.moves.n_moves, n_moves
         )
         table = jax.tree.map(jnp.asarray, self.moves)
-        chunk = max(1, min(n_moves, MOVES_PER_DRAW // n_local))
+        # How many are drawn at a time depends on the device, the numbers do not:
+        # they come in groups of four, counted from the first move.
+        chunk = min(-(-n_moves // 4), max(1, MOVES_PER_DRAW // n_local // 4)) * 4
         n_chunks = -(-n_moves // chunk)
         accept_key = derive(key, Purpose.ACCEPT)
 
@@ -104,7 +106,7 @@ class _Metropolis:
             return bits, (sigma_t, cache, log_p, accepted)
 
         def run_chunk(c: Array, carry: Any) -> Any:
-            bits = walker_bits(derive(accept_key, c), n_local, chunk)
+            bits = walker_bits(accept_key, n_local, chunk, c * (chunk // 4))
             stop = jnp.minimum((c + 1) * chunk, n_moves)
             return lax.fori_loop(c * chunk, stop, propose, (bits, carry))[1]
 
@@ -117,8 +119,8 @@ class _Metropolis:
         sigma = sigma_t.T
         log_psi = wf.log_psi(params, sigma).real
         drift = jnp.max(jnp.abs(0.5 * log_p - log_psi))
-        acceptance = accepted / (n_moves * n_local)
-        return sigma, acceptance.astype(log_psi.dtype), drift, log_psi
+        acceptance = accepted.astype(log_psi.dtype) / (n_moves * n_local)
+        return sigma, acceptance, drift, log_psi
 
 
 def _one_row(move: Any) -> Moves:

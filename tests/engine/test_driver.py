@@ -32,9 +32,6 @@ from vmc.samplers import metropolis
 from vmc.space import Spins, spins
 from vmc.wavefunction import from_functions
 
-#: Whole runs and full counts.
-pytestmark = pytest.mark.slow
-
 MAX_KL = 0.01
 
 
@@ -89,6 +86,7 @@ class Done(NamedTuple):
 @functools.cache
 def trained(name: str) -> Done:
     keys: dict[str, Any] = {}
+    n_steps = 60
     if name == "tfim":
         space, terms, dtype = spins(6), tfim(6), "real"
         tx, keys["n_draws"] = natural(0.05), 2
@@ -97,16 +95,21 @@ def trained(name: str) -> Done:
         tx = natural(0.2, form="kernel", momentum=0.8)
     else:
         space, terms, dtype = spins(4), twisted(4), "complex"
-        tx, keys["n_draws"] = natural(0.05), 2
+        tx, keys["n_draws"], n_steps = natural(0.05), 2, 150
     even = name == "heisenberg"
     problem = Problem(space, dtype, spin_flip=even)  # type: ignore[arg-type]
     wf = rbm(problem, alpha=2, init_scale=0.1)
     vmc = make(wf, space, terms, tx, learning_rate=0.05, **keys)
-    return Done(vmc, space, terms, *run(vmc, 60))
+    return Done(vmc, space, terms, *run(vmc, n_steps))
 
 
 @pytest.mark.parametrize(
-    "name", ["tfim", "heisenberg", pytest.param("twisted", marks=pytest.mark.slow)]
+    "name",
+    [
+        "tfim",
+        pytest.param("heisenberg", marks=pytest.mark.slow),
+        pytest.param("twisted", marks=pytest.mark.slow),
+    ],
 )
 def test_ground_state_energies(name: str) -> None:
     vmc, space, terms, state, records = trained(name)
@@ -244,7 +247,7 @@ def test_new_values_do_not_recompile(caplog: pytest.LogCaptureFixture) -> None:
 # ---- first-order optimisers ----------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd"])
+@pytest.mark.parametrize("name", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_first_order_optimisers_need_no_scores(name: str) -> None:
     space, terms = spins(4), twisted(4)
     wf = rbm(Problem(space), alpha=1, init_scale=0.1)
@@ -398,6 +401,7 @@ def four_steps(precision: str) -> tuple[VMCState, Records]:
     return run(vmc, 4, state._replace(params=cast))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed", "float32"])
 def test_lower_precisions_agree(precision: str) -> None:
     _, want = four_steps("float64")

@@ -22,9 +22,6 @@ from vmc.samplers import metropolis
 from vmc.space import Spins, spins
 from vmc.wavefunction import from_functions
 
-#: Whole runs and full counts.
-pytestmark = pytest.mark.slow
-
 
 class Drawn(NamedTuple):
     start: np.ndarray
@@ -138,7 +135,8 @@ def test_samples_follow_psi_squared(
 
 
 @pytest.mark.parametrize(
-    ("n_chains", "total_sz", "devices"), [(256, None, (2, 4)), (40, 0, (4,))]
+    ("n_chains", "total_sz", "devices"),
+    [pytest.param(256, None, (2, 4), marks=pytest.mark.slow), (40, 0, (4,))],
 )
 def test_samples_do_not_depend_on_the_devices(
     mesh_of: MeshOf,
