@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vmc import registry, resolve, symmetry
+from vmc import registry, resolve, sampling, symmetry
 from vmc.assembly import build_system
 from vmc.errors import JobError
 from vmc.job import Job
@@ -375,16 +375,16 @@ def test_broken_translations_are_not_built_in() -> None:
     ],
 )
 def test_chains_and_samples(keys: dict, numbers: tuple[int, int]) -> None:
-    found = resolve.sampler_numbers(job(sampler=keys).sampler, 4)
+    found = sampling.numbers(job(sampler=keys).sampler, 4)
     assert (found["n_chains"], found["n_samples"]) == numbers
 
 
 def test_chains_and_samples_that_do_not_fit_name_the_nearest() -> None:
     with pytest.raises(JobError, match="100 and 200"):
         keys = job(sampler={"n_chains": 100, "n_samples": 150}).sampler
-        resolve.sampler_numbers(keys, 4)
+        sampling.numbers(keys, 4)
     with pytest.raises(JobError, match="nearest valid numbers are 4 and 8"):
-        resolve.sampler_numbers(job(sampler={"n_chains": 6}).sampler, 4)
+        sampling.numbers(job(sampler={"n_chains": 6}).sampler, 4)
 
 
 @pytest.mark.parametrize("unit", [1.0, 4.0])
@@ -413,7 +413,7 @@ def test_schedules_hold_change_and_hold(shape: str) -> None:
 def test_exchange_needs_bonds_that_join_all_sites() -> None:
     made = system([4, 2], "heisenberg", "square")
     with pytest.raises(JobError, match="no bond joins site 2 to site 0"):
-        resolve.check_connected(made.hamiltonian.space, np.array([[0, 1], [2, 3]]))
+        sampling.check_connected(made.hamiltonian.space, np.array([[0, 1], [2, 3]]))
     free = system([4], "heisenberg", total_sz="free")
     with pytest.raises(JobError, match="not in a sector"):
-        resolve.check_connected(free.hamiltonian.space, np.array([[0, 1]]))
+        sampling.check_connected(free.hamiltonian.space, np.array([[0, 1]]))

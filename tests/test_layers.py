@@ -19,7 +19,8 @@ LAYERS = [
     {"samplers", "estimators", "geometry"},
     {"precondition", "optimizers", "observables"},
     {"driver", "checkpoint", "runlog", "provenance"},
-    {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "assembly"}
+    {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "sampling"}
+    | {"assembly"}
     | {"session", "signals", "runs", "schema_docs", "design", "sweep", "bench", "fit"},
     {"cli", "__main__"},
 ]

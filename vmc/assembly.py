@@ -14,16 +14,14 @@ from typing import Any
 
 import jax
 
-from vmc import registry, resolve, symmetry
+from vmc import registry, resolve, sampling, symmetry
 from vmc.base import Problem, Sampler, WaveFunction
 from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import walker_mesh
 from vmc.driver import VMC
 from vmc.errors import JobError
 from vmc.job import Job
-from vmc.moves import exchanges, local_flips
 from vmc.optimizers import make_optimizer
-from vmc.samplers import metropolis
 
 #: Largest basis that a report diagonalises for its exact energy.
 ED_STATES = 1 << 14
@@ -201,9 +199,9 @@ def build(job: Job) -> Built:
     wavefunction, ansatz_keys = _wavefunction(job, problem)
     warnings += symmetry.check_range(wavefunction, system.hamiltonian)
 
-    numbers = resolve.sampler_numbers(job.sampler, mesh.size)
-    name = resolve.sampler_name(job.sampler.name, system.hamiltonian.space)
-    n_local = numbers["n_samples"] // mesh.size
+    parts = (system.hamiltonian, wavefunction, system.lattice, mesh.size)
+    sampler_keys = sampling.resolved(job, *parts)
+    n_local = sampler_keys["n_samples"] // mesh.size
     row = system.hamiltonian.moves.n_moves * (8 if problem.dtype == "real" else 16)
     job = job.replace(
         {
@@ -212,22 +210,14 @@ def build(job: Job) -> Built:
                 "dtype": problem.dtype,
                 **ansatz_keys,
             },
-            "sampler": {"name": name, **numbers},
+            "sampler": sampler_keys,
             "optimizer": resolve.optimizer(job, system.hamiltonian),
             "run": {
                 "chunk": job.run.chunk or chunk_size(n_local, row, default_budget())
             },
         }
     )
-    sampler = metropolis(
-        wavefunction,
-        system.hamiltonian.space,
-        _proposals(name, system),
-        n_chains=numbers["n_chains"],
-        n_draws=numbers["n_samples"] // numbers["n_chains"],
-        n_sweeps=job.sampler.n_sweeps,
-        n_devices=mesh.size,
-    )
+    sampler = sampling.build(job, *parts)
     vmc = _driver(job, system, wavefunction, sampler, mesh)
     return Built(
         job=job,
@@ -266,7 +256,7 @@ def _driver(
         precision=job.precision,
         steps_per_dispatch=job.run.steps_per_dispatch,
         chunk=job.run.chunk,
-        burn_in=job.sampler.burn_in,
+        burn_in=0 if job.sampler.name == "direct" else job.sampler.burn_in,
     )
 
 
@@ -383,16 +373,3 @@ def _wavefunction(job: Job, problem: Problem) -> tuple[WaveFunction, dict[str, A
     registry.check_keys("ansatz", reference, factory, keys, filled=("problem",))
     keys = registry.ansatz_defaults(str(reference), problem, keys)
     return factory(problem, **keys), registry.defaults_of(factory) | keys
-
-
-def _proposals(name: str, system: System) -> Any:
-    """The sampler's moves."""
-    space = system.hamiltonian.space
-    if name == "local":
-        return local_flips(space)
-    if system.lattice is not None:
-        edges = system.lattice.edges(1)
-    else:
-        edges = resolve.exchange_edges(system.hamiltonian)
-    resolve.check_connected(space, edges)
-    return exchanges(space, edges)

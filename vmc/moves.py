@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,6 +65,31 @@ def exchanges(space: Spins, edges: np.ndarray) -> Moves:
         np.concatenate([edges, edges]),
         np.concatenate([down_up, up_down]).astype(np.int8),
     )
+
+
+def join(first: Moves, second: Moves, space: Spins) -> Moves:
+    """Both tables, without repetitions, in sorted order."""
+    width = max(first.sites.shape[1], second.sites.shape[1])
+
+    def rows(moves: Moves) -> list[tuple[tuple[int, int], ...]]:
+        table = zip(np.asarray(moves.sites).tolist(), np.asarray(moves.shift).tolist())
+        pairs = [
+            sorted(p for p in zip(*row, strict=True) if p[0] < space.n_sites)
+            for row in table
+        ]
+        return [tuple(p + [(space.n_sites, 0)] * (width - len(p))) for p in pairs]
+
+    table = np.array(sorted({*rows(first), *rows(second)}), np.int64)
+    table = table.reshape(-1, width, 2)
+    same = first.exchange and second.exchange
+    return Moves(table[..., 0].astype(np.int32), table[..., 1].astype(np.int8), same)
+
+
+def inverse(move: Move, local_dims: tuple[int, ...]) -> Move:
+    """The move that takes ``move`` back: shifts d - shift."""
+    dims = jnp.asarray((*local_dims, 1), jnp.int32)[move.sites]
+    shift = jnp.mod(-move.shift.astype(jnp.int32), dims)
+    return dataclasses.replace(move, shift=shift.astype(move.shift.dtype))
 
 
 def reachable(space: Spins, moves: Moves) -> tuple[int, int]:

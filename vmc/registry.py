@@ -26,6 +26,8 @@ Factory = Callable[..., Any]
 SAMPLERS: Mapping[str, str] = {
     "local": "Metropolis with single-site changes",
     "exchange": "Metropolis with exchanges along bonds; keeps total Sz",
+    "mixed": "Metropolis with either and the Hamiltonian's own moves",
+    "direct": "independent draws, where the ansatz offers them; no Markov chain",
 }
 OPTIMIZERS: Mapping[str, str] = {
     "sr": "stochastic reconfiguration, dense or kernel form by shape",
@@ -242,6 +244,14 @@ def check_keys(
         if parameter.default is inspect.Parameter.empty and key not in keys:
             raise JobError(f"[{section}] {reference!r} needs the key {key!r}")
     _check_kinds(section, factory, keys)
+    nested = section.startswith("ansatz") and reference in ansatze()
+    for number, part in enumerate(keys.get("parts", ()) if nested else ()):
+        # Tables like [ansatz], inside it.
+        name = part.get("name") if isinstance(part, Mapping) else None
+        if name in ansatze():
+            rest = {k: v for k, v in part.items() if k not in ("name", "dtype")}
+            inside = f"{section}.parts.{number}"
+            check_keys(inside, name, ansatze()[name], rest, filled=filled)
 
 
 def _check_kinds(section: str, factory: Factory, keys: Mapping[str, Any]) -> None:
@@ -367,6 +377,15 @@ def ansatz_defaults(
     from ansatze import defaults
 
     return defaults(name, problem, keys)
+
+
+def ansatz_symmetries(
+    name: str, problem: Problem, keys: Mapping[str, Any]
+) -> frozenset[str]:
+    """Which of "translations" and "spin_flip" a registered ansatz can honour."""
+    from ansatze import symmetries
+
+    return symmetries(name, problem, keys)
 
 
 def user_wavefunction(

@@ -14,19 +14,14 @@ import numpy as np
 import optax
 
 from vmc import registry
-from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.job import Job
-from vmc.sections import Sampler as SamplerKeys
 from vmc.sections import Schedule
-from vmc.space import Spins
 
 #: Default learning rates: imaginary-time steps, and Adam's own number.
 RATES = {"sr": 0.05, "spring": 0.05, "sgd": 0.05, "adam": 0.005}
 #: Random configurations that the size of a term is averaged over.
 GAUGE_SAMPLES = 512
-#: Samples per step if the job does not say.
-N_SAMPLES = 1024
 
 
 # ---- sector and gauge --------------------------------------------------------
@@ -144,76 +139,6 @@ def gauge_bits(hamiltonian: Any) -> list[int] | None:
     if hamiltonian.signs is None:
         return None
     return [(1 - sign) // 2 for sign in hamiltonian.signs]
-
-
-def exchange_edges(hamiltonian: Any) -> np.ndarray:
-    """Pairs of sites that some element of the Hamiltonian flips, int (E, 2)."""
-    sites = np.asarray(hamiltonian.moves.sites)
-    n_sites = hamiltonian.space.n_sites
-    pairs = np.sort(sites[np.sum(sites < n_sites, axis=1) == 2], axis=1)[:, :2]
-    return np.unique(pairs, axis=0)
-
-
-def check_connected(space: Spins, edges: np.ndarray) -> None:
-    """Refuse exchange moves that cannot reach the whole sector.
-
-    Raises:
-        JobError: the bonds fall apart, so that the numbers of up spins in the parts
-            would be frozen; or the space is no sector.
-    """
-    if space.total_sz is None:
-        raise JobError(
-            "[sampler] exchange moves keep total Sz, but the job is not in a sector of "
-            'it: they would never leave that of the random start. Use name = "local", '
-            "or fix hamiltonian.total_sz."
-        )
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if len(edges) == 0:
-        return  # moves.exchanges has the better message
-    ones = np.ones(len(edges), bool)
-    graph = coo_array((ones, tuple(np.asarray(edges).T)), shape=(space.n_sites,) * 2)
-    n_parts, part = connected_components(graph, directed=False)
-    if n_parts > 1:
-        cut_off = np.flatnonzero(part != part[0])
-        raise JobError(
-            f"[sampler] exchange moves cannot reach the whole sector: no bond joins "
-            f"site {cut_off[0]} to site 0. Choose a lattice whose bonds connect all "
-            'sites, or total_sz = "free" with the local sampler.'
-        )
-
-
-# ---- sampler -----------------------------------------------------------------
-
-
-def sampler_name(wanted: str, space: Spins) -> str:
-    """Exchange in a fixed sector, else local."""
-    if wanted != "auto":
-        return wanted
-    return "local" if space.total_sz is None else "exchange"
-
-
-def sampler_numbers(keys: SamplerKeys, n_devices: int) -> dict[str, int]:
-    """n_chains and n_samples.
-
-    Raises:
-        JobError: samples are no multiple of chains, or chains of devices.
-    """
-    chains, samples = keys.n_chains, keys.n_samples
-    if chains is None:
-        chains = min(N_SAMPLES, samples or N_SAMPLES)
-    if samples is None:
-        samples = -(-N_SAMPLES // chains) * chains
-    check_divisible(chains, n_devices)
-    if samples % chains:
-        below = samples // chains * chains
-        near = " and ".join(str(n) for n in (below, below + chains) if n > 0)
-        raise JobError(
-            f"[sampler] n_samples = {samples} is no multiple of n_chains = {chains}; "
-            f"the nearest valid numbers are {near}"
-        )
-    return {"n_chains": chains, "n_samples": samples}
 
 
 # ---- optimiser ---------------------------------------------------------------

@@ -17,7 +17,9 @@ from jax import Array, lax
 
 from vmc import distributed
 from vmc.base import (
+    Cache,
     Key,
+    Move,
     Moves,
     Params,
     Sampler,
@@ -27,7 +29,7 @@ from vmc.base import (
 from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.keys import Purpose, derive, shared_integers, walker_bits
-from vmc.moves import apply_move
+from vmc.moves import apply_move, inverse
 from vmc.space import Spins
 
 #: Acceptance numbers are drawn for this many moves of all walkers at a time.
@@ -45,6 +47,7 @@ class _Metropolis:
     n_draws: int
     n_sweeps: int
     burn_in: int
+    two_way: bool
 
     def n_local(self) -> int:
         return self.n_chains // distributed.n_devices()
@@ -73,6 +76,29 @@ class _Metropolis:
         info = SamplerInfo(jnp.mean(acceptance), jnp.max(drift), log_psi[-1])
         return sigma, samples, info
 
+    def _try(
+        self,
+        params: Params,
+        cache: Cache,
+        sigma: Array,
+        carry: Any,
+        move: Move,
+        word: Array,
+        who: Array | bool,
+    ) -> Any:
+        """One proposal to the walkers ``who``, judged from ``cache`` and ``sigma``."""
+        wf = self.wavefunction
+        sigma_t, new_cache, log_p, accepted = carry
+        log_ratio, pending = wf.try_move(params, cache, sigma, move)
+        uniform = word.astype(log_ratio.dtype) * 2.0**-32
+        allowed = self.space.allows(sigma, _one_row(move))[0] & who
+        # A ratio that is not a number is refused, and shows up as drift.
+        accept = allowed & (uniform < jnp.exp(log_ratio))
+        new_cache = wf.commit(new_cache, pending, accept)
+        sigma_t = apply_move(sigma_t, move, accept, self.space.local_dims)
+        log_p = log_p + jnp.where(accept, log_ratio, 0)
+        return sigma_t, new_cache, log_p, accepted + jnp.sum(accept, dtype=jnp.int32)
+
     def _walk(
         self, key: Key, params: Params, sigma: Array, n_sweeps: int
     ) -> tuple[Array, Array, Array, Array]:
@@ -92,18 +118,17 @@ class _Metropolis:
         accept_key = derive(key, Purpose.ACCEPT)
 
         def propose(i: Array, carry: Any) -> Any:
-            bits, (sigma_t, cache, log_p, accepted) = carry
+            bits, old = carry
+            sigma, cache, word = old[0].T, old[1], bits[i % chunk]
             move = table[sequence[i]]
-            log_ratio, pending = wf.try_move(params, cache, sigma_t.T, move)
-            uniform = bits[i % chunk].astype(log_ratio.dtype) * 2.0**-32
-            allowed = self.space.allows(sigma_t.T, _one_row(move))[0]
-            # A ratio that is not a number is refused, and shows up as drift.
-            accept = allowed & (uniform < jnp.exp(log_ratio))
-            cache = wf.commit(cache, pending, accept)
-            sigma_t = apply_move(sigma_t, move, accept, self.space.local_dims)
-            log_p = log_p + jnp.where(accept, log_ratio, 0)
-            accepted = accepted + jnp.sum(accept, dtype=jnp.int32)
-            return bits, (sigma_t, cache, log_p, accepted)
+            if self.two_way:
+                new = self._try(params, cache, sigma, old, move, word, True)
+                return bits, new
+            back = inverse(move, self.space.local_dims)
+            forth = word % 2 == 0
+            new = self._try(params, cache, sigma, old, move, word, forth)
+            new = self._try(params, cache, sigma, new, back, word, ~forth)
+            return bits, new
 
         def run_chunk(c: Array, carry: Any) -> Any:
             bits = walker_bits(accept_key, n_local, chunk, c * (chunk // 4))
@@ -140,14 +165,15 @@ def metropolis(
 ) -> Sampler:
     """Metropolis with symmetric proposals drawn uniformly from a move table.
 
-    A sweep is N proposals.  Walkers start independent and uniformly random in the
-    sector, persist between calls, and their cache is rebuilt at every draw.
+    Moves that are not their own inverse (of spins larger than 1/2) are proposed
+    forwards or backwards, walker by walker.  A sweep is N proposals.  Walkers start
+    independent and uniformly random in the sector, persist between calls, and their
+    cache is rebuilt at every draw.
 
     Args:
         wavefunction: psi.
         space: its configurations, which the moves must not leave.
-        moves: the proposals, each its own inverse (flips and exchanges of spins
-            1/2 are).
+        moves: the proposals.
         n_chains: walkers over all devices.
         n_draws: T, samples per walker and call.
         n_sweeps: sweeps before each sample.
@@ -155,8 +181,7 @@ def metropolis(
         n_devices: devices that share the walkers.
 
     Raises:
-        JobError: a number is not positive, the chains cannot be split evenly, or a
-            move is not its own inverse.
+        JobError: a number is not positive, or the chains cannot be split evenly.
     """
     check_divisible(n_chains, n_devices)
     for name, value, least in (
@@ -168,35 +193,27 @@ def metropolis(
             raise JobError(f"{name} is {value}; it is at least {least}")
     if moves.n_moves == 0:
         raise JobError("the sampler has no moves; give a table with at least one")
-    _check_involutions(space, moves)
+    two_way = _two_way(space, moves)
 
     def build(draws: int) -> Sampler:
         static = _Metropolis(
-            wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in
+            wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in, two_way
         )
         return Sampler(static.init, static.sample, n_chains, draws, build)
 
     return build(n_draws)
 
 
-def _check_involutions(space: Spins, moves: Moves) -> None:
-    """Refuse moves that a shared proposal would make a one-way street.
+def _two_way(space: Spins, moves: Moves) -> bool:
+    """Whether every move is its own inverse, as flips of spins 1/2 are.
 
-    All walkers propose the same move.  Given the move, the chain keeps |psi|^2 only
-    if the move is its own inverse; otherwise every walker drifts the same way at the
-    same time, and averaging over walkers does not help.
+    All walkers propose the same move.  Given the move, a chain keeps |psi|^2 only if
+    the proposal is symmetric.  A raising move is not: where this is False each walker
+    takes the move or its inverse, with equal chances, at twice the cost.
     """
     dims = np.append(np.asarray(space.local_dims), 1)
     back = 2 * np.asarray(moves.shift, np.int64) % dims[np.asarray(moves.sites)]
-    if np.any(back):
-        m = int(np.argmax(np.any(back != 0, axis=1)))
-        raise JobError(
-            f"Metropolis moves must be their own inverse, but move {m} shifts the "
-            f"sites {np.asarray(moves.sites)[m].tolist()} by "
-            f"{np.asarray(moves.shift)[m].tolist()}. Spins larger than 1/2 cannot be "
-            "sampled this way; draw from the wave function directly, or diagonalise "
-            "(`vmc ed`)."
-        )
+    return not np.any(back)
 
 
 def direct(

@@ -191,11 +191,14 @@ class Ansatz(Open):
 class Sampler(Section):
     """How configurations are drawn."""
 
-    name: Literal["auto", "local", "exchange"] = key(
+    name: Literal["auto", "local", "exchange", "mixed", "direct"] = key(
         "auto",
-        '"auto", "local" or "exchange"',
-        "moves: single-site changes or exchanges along bonds; auto: exchange in a "
-        "fixed sector of total Sz, else local",
+        '"auto", "local", "exchange", "mixed" or "direct"',
+        "Metropolis with single-site changes, with exchanges along bonds, or with "
+        "either of them and all moves of the Hamiltonian; direct: independent draws, "
+        "where the ansatz offers them.  auto: exchange in a fixed sector of total Sz; "
+        "else direct where possible; else local if the Hamiltonian changes one site "
+        "at a time, and mixed if not",
     )
     n_chains: int | None = key(
         None,

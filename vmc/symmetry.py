@@ -29,29 +29,38 @@ def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
     dtype = job.ansatz.dtype
     if dtype == "auto":
         dtype = "real" if hamiltonian.is_stoquastic else "complex"
-    group, flip = None, False
+    made = Problem(
+        space=hamiltonian.space,
+        dtype=dtype,
+        precision="float64" if job.precision == "float64" else "float32",
+        shape=None if lattice is None else lattice.shape,
+        periodic=() if lattice is None else tuple(lattice.periodic),
+    )
     resolved: dict[str, Any] = {}
     bits = resolve.gauge_bits(hamiltonian) or [0] * hamiltonian.space.n_sites
     if wanted != "none" and not registry.is_user_code(job.ansatz.name):
-        group, momentum = _translations(wanted, hamiltonian, lattice, bits)
-        flip, parity = _spin_flip(wanted, hamiltonian, bits)
-        resolved |= {"momentum": momentum} if group is not None else {}
-        resolved |= {"spin_flip": parity} if flip else {}
+        name = str(job.ansatz.name)
+        honoured = registry.ansatz_symmetries(name, made, job.ansatz.keys)
+        # What a job asks for by name is passed on: the family says why it refuses.
+        if "translations" in honoured or isinstance(wanted, Symmetry):
+            group, momentum = _translations(wanted, hamiltonian, lattice, bits)
+            made = made._replace(symmetry=group)
+            resolved |= {"momentum": momentum} if group is not None else {}
+        if "spin_flip" in honoured:
+            flip, parity = _spin_flip(wanted, hamiltonian, bits)
+            made = made._replace(spin_flip=flip)
+            resolved |= {"spin_flip": parity} if flip else {}
+        elif isinstance(wanted, Symmetry) and wanted.spin_flip is not None:
+            raise JobError(
+                f"[ansatz.symmetry] spin_flip = {wanted.spin_flip}: {name!r} cannot be "
+                "built even or odd under the spin flip. Leave spin_flip out."
+            )
     elif isinstance(wanted, Symmetry):
         raise JobError(
             "[ansatz] a symmetry table needs a registered ansatz; a module of your own "
             'builds in its own symmetries: use symmetry = "none"'
         )
-    problem = Problem(
-        space=hamiltonian.space,
-        dtype=dtype,
-        precision="float64" if job.precision == "float64" else "float32",
-        spin_flip=flip,
-        symmetry=group,
-        shape=None if lattice is None else lattice.shape,
-        periodic=() if lattice is None else tuple(lattice.periodic),
-    )
-    return problem, resolved or "none"
+    return made, resolved or "none"
 
 
 def _translations(

@@ -10,7 +10,14 @@ from tests.engine.helpers import ring
 from vmc.base import Moves
 from vmc.errors import JobError
 from vmc.keys import root_key, shared_integers
-from vmc.moves import apply_move, exchanges, local_flips, reachable
+from vmc.moves import (
+    apply_move,
+    exchanges,
+    inverse,
+    join,
+    local_flips,
+    reachable,
+)
 from vmc.space import Spins, moved_values, spins
 
 MIXED = spins(4, spin=[1, 0.5, 1.5, 0.5])
@@ -85,6 +92,34 @@ def test_proposals_are_symmetric_and_reach_everything(space: Spins) -> None:
     assert np.all(np.diag(counts) == 0)
     assert np.all(np.linalg.matrix_power(np.eye(n) + counts, 12) > 0)
     assert reachable(space, moves) == (n, n)
+
+
+def test_the_inverse_takes_a_move_back(space: Spins) -> None:
+    moves, states = table(space), space.all_states()
+    everyone = jnp.ones(len(states), bool)
+    for m in range(moves.n_moves):
+        back = inverse(moves[m], space.local_dims)
+        there = apply_move(jnp.asarray(states.T), moves[m], everyone, space.local_dims)
+        again = apply_move(there, back, everyone, space.local_dims)
+        np.testing.assert_array_equal(again.T, states)
+        assert np.any(np.asarray(there.T) != states)
+
+
+def test_joined_tables_hold_each_move_once() -> None:
+    space = spins(4)
+    flips = local_flips(space)
+    own = Moves(
+        np.array([[2, 4, 4], [3, 1, 0], [1, 0, 4]], np.int32),
+        np.array([[1, 0, 0], [1, 1, 1], [1, 1, 0]], np.int8),
+    )
+    both = join(flips, own, space)
+    found = {tuple(i for i in row if i < 4) for row in both.sites.tolist()}
+    assert found == {(0,), (1,), (2,), (3,), (0, 1), (0, 1, 3)}
+    assert both.n_moves == 6 and not both.exchange
+    np.testing.assert_array_equal(both.shift, both.sites < 4)
+    pairs = exchanges(spins(4, total_sz=0), np.array([(0, 1), (2, 3)]))
+    assert join(pairs, pairs, space).exchange
+    assert not join(pairs, flips, space).exchange
 
 
 def test_reachable_sees_what_is_cut_off() -> None:

@@ -96,6 +96,9 @@ CASES: dict[str, tuple[str, Spins, float]] = {
     "exchange-real": ("rbm-real", spins(6, total_sz=1), 0.2),
     "exchange-complex": ("rbm-complex", spins(6, total_sz=0), 0.15),
     "full-recompute": ("split", spins(4), 0.3),
+    # Moves that are not their own inverse.
+    "flips-spin-one": ("jastrow-real", spins(3, spin=1), 0.3),
+    "exchange-spins": ("jastrow-real", spins(3, spin=[1, 0.5, 1.5], total_sz=1), 0.3),
 }
 
 
@@ -340,11 +343,3 @@ def test_a_sampler_needs_moves() -> None:
     none = Moves(jnp.zeros((0, 1), jnp.int32), jnp.zeros((0, 1), jnp.int8))
     with pytest.raises(JobError, match="no moves"):
         metropolis(wf, space, none, n_chains=8)
-
-
-def test_one_way_moves_are_refused() -> None:
-    """Shared by all walkers, a raising move alone does not keep |psi|^2."""
-    space = spins(3, spin=1)
-    wf = made("jastrow-real", space, 0.1)[0]
-    with pytest.raises(JobError, match="own inverse"):
-        metropolis(wf, space, local_flips(space), n_chains=4)

@@ -1,0 +1,199 @@
+"""From a job to its sampler: kind, numbers, and moves that reach every state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vmc.base import Moves, Sampler, WaveFunction
+from vmc.distributed import check_divisible
+from vmc.errors import JobError
+from vmc.job import Job
+from vmc.moves import exchanges, join, local_flips, reachable
+from vmc.samplers import direct, metropolis
+from vmc.sections import Sampler as Keys
+from vmc.space import Spins
+
+#: Samples per step if the job does not say.
+N_SAMPLES = 1024
+#: Largest space whose connectedness under the moves is found by enumeration.
+ENUMERATED = 1 << 12
+
+
+def resolved(
+    job: Job, hamiltonian: Any, wavefunction: WaveFunction, lattice: Any, n_devices: int
+) -> dict[str, Any]:
+    """Keys of [sampler] with name, n_chains and n_samples decided.
+
+    Raises:
+        JobError: samples are no multiple of chains, or chains of devices.
+    """
+    name = job.sampler.name
+    if name == "auto":
+        name = _automatic(hamiltonian, wavefunction, lattice)
+    return {"name": name, **numbers(job.sampler, n_devices)}
+
+
+def _automatic(hamiltonian: Any, wavefunction: WaveFunction, lattice: Any) -> str:
+    """Direct where psi offers it, else moves that do not freeze.
+
+    In a sector exchanges along bonds, if these connect all sites.  Single flips where
+    the Hamiltonian itself makes nothing else; otherwise also the Hamiltonian's own
+    moves: where it flips pairs or more, psi may vanish, or nearly, one flip away.
+    """
+    space, exact = hamiltonian.space, wavefunction.exact
+    if space.total_sz is not None:
+        n_parts = _parts(space.n_sites, _edges(hamiltonian, lattice))[0]
+        return "exchange" if n_parts == 1 else "mixed"
+    if exact is not None and exact.sample is not None and exact.log_norm is not None:
+        return "direct"
+    sites = np.asarray(hamiltonian.moves.sites)
+    single = np.all(np.sum(sites < space.n_sites, axis=1) <= 1)
+    return "local" if single else "mixed"
+
+
+def numbers(keys: Keys, n_devices: int) -> dict[str, int]:
+    """n_chains and n_samples.
+
+    Raises:
+        JobError: samples are no multiple of chains, or chains of devices.
+    """
+    chains, samples = keys.n_chains, keys.n_samples
+    if chains is None:
+        chains = min(N_SAMPLES, samples or N_SAMPLES)
+    if samples is None:
+        samples = -(-N_SAMPLES // chains) * chains
+    check_divisible(chains, n_devices)
+    if samples % chains:
+        below = samples // chains * chains
+        near = " and ".join(str(n) for n in (below, below + chains) if n > 0)
+        raise JobError(
+            f"[sampler] n_samples = {samples} is no multiple of n_chains = {chains}; "
+            f"the nearest valid numbers are {near}"
+        )
+    return {"n_chains": chains, "n_samples": samples}
+
+
+def build(
+    job: Job, hamiltonian: Any, wavefunction: WaveFunction, lattice: Any, n_devices: int
+) -> Sampler:
+    """The sampler of a job whose [sampler] is `resolved`.
+
+    Raises:
+        JobError: the moves do not fit the space, or cannot reach all of it; or psi
+            cannot be drawn from directly.
+    """
+    keys, space = job.sampler, hamiltonian.space
+    assert keys.n_chains is not None and keys.n_samples is not None
+    n_draws = keys.n_samples // keys.n_chains
+    if keys.name == "direct":
+        return direct(
+            wavefunction,
+            space,
+            n_chains=keys.n_chains,
+            n_draws=n_draws,
+            n_devices=n_devices,
+        )
+    return metropolis(
+        wavefunction,
+        space,
+        proposals(keys.name, hamiltonian, lattice),
+        n_chains=keys.n_chains,
+        n_draws=n_draws,
+        n_sweeps=keys.n_sweeps,
+        n_devices=n_devices,
+    )
+
+
+def proposals(name: str, hamiltonian: Any, lattice: Any) -> Moves:
+    """The moves of a Metropolis sampler, "local", "exchange" or "mixed".
+
+    Raises:
+        JobError: they leave the space or do not reach all of it.
+    """
+    space = hamiltonian.space
+    if name == "local":
+        moves = local_flips(space)
+    elif name == "exchange":
+        edges = _edges(hamiltonian, lattice)
+        check_connected(space, edges)
+        return exchanges(space, edges)
+    elif space.total_sz is None:
+        moves = join(local_flips(space), hamiltonian.moves, space)
+    else:
+        edges = _edges(hamiltonian, lattice)
+        own = hamiltonian.moves
+        moves = join(exchanges(space, edges), own, space) if len(edges) else own
+        _check_reachable(space, moves)
+    return moves
+
+
+def _edges(hamiltonian: Any, lattice: Any) -> np.ndarray:
+    """Pairs of sites that exchange moves act on, int (E, 2)."""
+    if lattice is not None:
+        return np.asarray(lattice.edges(1))
+    return exchange_edges(hamiltonian)
+
+
+def exchange_edges(hamiltonian: Any) -> np.ndarray:
+    """Pairs of sites that some element of the Hamiltonian flips, int (E, 2)."""
+    sites = np.asarray(hamiltonian.moves.sites)
+    n_sites = hamiltonian.space.n_sites
+    pairs = np.sort(sites[np.sum(sites < n_sites, axis=1) == 2], axis=1)[:, :2]
+    return np.unique(pairs, axis=0)
+
+
+def _parts(n_sites: int, edges: np.ndarray) -> tuple[int, np.ndarray]:
+    """Number of connected parts of the sites, and the part of each."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(len(edges), bool)
+    ends = tuple(np.asarray(edges, np.int64).reshape(-1, 2).T)
+    return connected_components(
+        coo_array((ones, ends), shape=(n_sites, n_sites)), directed=False
+    )
+
+
+def check_connected(space: Spins, edges: np.ndarray) -> None:
+    """Refuse exchange moves that cannot reach the whole sector.
+
+    Raises:
+        JobError: the bonds fall apart, so that the numbers of up spins in the parts
+            would be frozen; or the space is no sector.
+    """
+    if space.total_sz is None:
+        raise JobError(
+            "[sampler] exchange moves keep total Sz, but the job is not in a sector of "
+            'it: they would never leave that of the random start. Use name = "local", '
+            "or fix hamiltonian.total_sz."
+        )
+    if len(edges) == 0:
+        return  # moves.exchanges has the better message
+    n_parts, part = _parts(space.n_sites, edges)
+    if n_parts > 1:
+        cut_off = np.flatnonzero(part != part[0])
+        raise JobError(
+            f"[sampler] exchange moves cannot reach the whole sector: no bond joins "
+            f"site {cut_off[0]} to site 0. Choose a lattice whose bonds connect all "
+            'sites, or total_sz = "free" with the local sampler.'
+        )
+
+
+def _check_reachable(space: Spins, moves: Moves) -> None:
+    """Refuse moves that provably fall short, where the space is small enough to see.
+
+    Raises:
+        JobError: some states cannot be reached.
+    """
+    if space.n_states > ENUMERATED:
+        return
+    largest, n_states = reachable(space, moves)
+    if largest < n_states:
+        raise JobError(
+            f"[sampler] the moves of the Hamiltonian connect at most {largest} of the "
+            f"{n_states} states of total_sz = {space.total_sz}: it conserves more than "
+            "total Sz, and each walker would stay where it starts. Use total_sz = "
+            '"free".'
+        )
