@@ -88,8 +88,9 @@ J2 = 0.5
 marshall = true
 [ansatz]
 name = "rbm"
-alpha = 4
+alpha = 8
 dtype = "complex"
+symmetry = { momentum = [0, 0], spin_flip = 1 }
 """,
         1e-2,
         120,

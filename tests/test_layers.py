@@ -17,7 +17,7 @@ LAYERS = [
     {"space", "keys", "distributed", "chunking", "solvers"},
     {"stats", "flax_modules", "wavefunction", "moves"},
     {"samplers", "estimators", "geometry"},
-    {"precondition", "optimizers", "observables"},
+    {"precondition", "optimizers", "observables", "step"},
     {"driver", "checkpoint", "runlog", "provenance"},
     {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "sampling"}
     | {"assembly"}

@@ -256,7 +256,7 @@ def _driver(
         precision=job.precision,
         steps_per_dispatch=job.run.steps_per_dispatch,
         chunk=job.run.chunk,
-        burn_in=0 if job.sampler.name == "direct" else job.sampler.burn_in,
+        burn_in=0 if job.sampler.name in ("direct", "full") else job.sampler.burn_in,
     )
 
 

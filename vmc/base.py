@@ -229,11 +229,13 @@ class SamplerInfo(NamedTuple):
         drift: largest |Re log psi(cached) - Re log psi(recomputed)| over the
             walkers; 0 for samplers without a cache.
         log_psi: Re log psi of the last draw, real (B,).
+        weights: None for samples of |psi|^2; else (T, B), of sum 1 over all devices.
     """
 
     acceptance: Array
     drift: Array
     log_psi: Array
+    weights: Array | None = None
 
 
 class Sampler(NamedTuple):
@@ -246,6 +248,8 @@ class Sampler(NamedTuple):
         n_chains: chains over all devices.
         n_draws: T, draws per chain of one call.
         with_draws: n -> the same sampler with T = n.
+        is_full: True if a call gives every configuration with its weight, so that
+            means have no error.
     """
 
     init: Callable[[Key, Params], Chains]
@@ -253,6 +257,7 @@ class Sampler(NamedTuple):
     n_chains: int
     n_draws: int
     with_draws: Callable[[int], Sampler]
+    is_full: bool = False
 
 
 class VMCState(NamedTuple):

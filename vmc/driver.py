@@ -1,4 +1,4 @@
-"""The optimisation: sample, local energies, estimate, force, precondition, apply."""
+"""The search: start, advance by steps, measure."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from vmc import distributed, stats
 from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
-from vmc.estimators import energy_moments, local_energies, weighted_scores
-from vmc.geometry import Geometry
+from vmc.estimators import local_energies
 from vmc.keys import Purpose, derive, root_key
+from vmc.step import DRIFT_LIMIT, TRACED, Carry, Step
 
 #: Steps that R-hat and tau are pooled over.
 WINDOW = 20
-#: Largest tolerated difference of a cached and a recomputed Re log psi.
-DRIFT_LIMIT = {"float64": 1e-6, "mixed": 5e-2, "float32": 5e-2}
 #: Draws of the final measurement per call, and sweeps discarded before it.
 MEASURE_DRAWS = 16
 MEASURE_DISCARD = 10
@@ -51,21 +49,6 @@ COLUMNS = (
     "seconds",
 )
 
-#: What the compiled step reports; "ok" is 0 where a step went wrong.
-_TRACED = (
-    "energy",
-    "variance",
-    "acceptance",
-    "grad_norm",
-    "update_norm",
-    "kl",
-    "diag_shift",
-    "condition",
-    "learning_rate",
-    "drift",
-    "ok",
-)
-
 Records = dict[str, np.ndarray]
 
 
@@ -78,15 +61,6 @@ class Control(NamedTuple):
     """
 
     window: np.ndarray
-
-
-class _Carry(NamedTuple):
-    """What one traced step hands to the next; ``good`` falls once and stays."""
-
-    params: Params
-    opt_state: Any
-    chains: Any
-    good: Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,9 +133,16 @@ class VMC:
         shapes = jax.eval_shape(self.wavefunction.init, jax.random.key(0))
         return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
-    @property
-    def _real(self) -> Any:
-        return jnp.float32 if self.precision == "float32" else jnp.float64
+    @functools.cached_property
+    def _step(self) -> Step:
+        return Step(
+            self.wavefunction,
+            self.sampler,
+            self.optimizer,
+            self.learning_rate,
+            self.precision,
+            self.chunk,
+        )
 
     def init(self) -> VMCState:
         """Random parameters and thermalised walkers."""
@@ -208,7 +189,7 @@ class VMC:
         started = time.perf_counter()
         out = self._dispatch(
             self.hamiltonian,
-            _Carry(state.params, state.opt_state, state.chains, np.asarray(True)),
+            Carry(state.params, state.opt_state, state.chains, np.asarray(True)),
             state.key,
             np.int32(step),
             np.int32(n),
@@ -216,7 +197,7 @@ class VMC:
         carry, table, chain_means = jax.block_until_ready(out)
         seconds = (time.perf_counter() - started) / n
         table = np.asarray(table, np.float64)[:n]
-        rows = {name: table[:, c] for c, name in enumerate(_TRACED)}
+        rows = {name: table[:, c] for c, name in enumerate(TRACED)}
         done = n if bool(carry.good) else int(rows["ok"].argmin())
         means = np.asarray(chain_means)[:done]
         records, window = self._records(state, rows, means, done, seconds)
@@ -266,22 +247,22 @@ class VMC:
     @functools.cached_property
     def _dispatch(self) -> Callable[..., Any]:
         """Compiled loop over the steps of one dispatch."""
-        step_of = functools.partial(_step, self)
+        step_of = self._step
 
         def run(
-            hamiltonian: Hamiltonian, carry: _Carry, key: Key, first: Array, n: Array
-        ) -> tuple[_Carry, Array, Array]:
+            hamiltonian: Hamiltonian, carry: Carry, key: Key, first: Array, n: Array
+        ) -> tuple[Carry, Array, Array]:
             def body(i: Array, loop: Any) -> Any:
                 carry, rows, means = loop
                 carry, row, mean = step_of(hamiltonian, carry, key, first + i)
                 return carry, rows.at[i].set(row), means.at[i].set(mean)
 
-            size, dtype = self.steps_per_dispatch, self._real
-            rows = jnp.zeros((size, len(_TRACED)), dtype)
+            size, dtype = self.steps_per_dispatch, self._step.real_dtype
+            rows = jnp.zeros((size, len(TRACED)), dtype)
             means = jnp.zeros((size, self.sampler.n_chains), dtype)
             return lax.fori_loop(0, n, body, (carry, rows, means))
 
-        carry_spec = _Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
+        carry_spec = Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
         return distributed.compiled(
             run,
             self._mesh,
@@ -312,6 +293,8 @@ class VMC:
         Raises:
             NumericalError: an energy was not finite.
         """
+        if self.sampler.is_full:
+            return self._sum(state)
         n_chains = self.sampler.n_chains
         target = -(-n_samples // n_chains)
         limit = target * (64 if to_error else 1)
@@ -347,6 +330,29 @@ class VMC:
             if wanted and drawn >= target + MEASURE_DISCARD:
                 target = min(target + max(target // 2, 1), limit)
         return result
+
+    def _sum(self, state: VMCState) -> stats.Estimate:
+        """The energy as a sum over all configurations."""
+
+        def run(hamiltonian: Hamiltonian, params: Params, chains: Any, key: Key) -> Any:
+            _, samples, info = self.sampler.sample(key, params, chains)
+            eloc = local_energies(
+                self.wavefunction, hamiltonian, params, samples[0], self.chunk
+            )
+            weights = info.weights[0]  # pyright: ignore[reportOptionalSubscript]
+            mean = distributed.total(jnp.sum(weights * eloc))
+            squares = weights * jnp.abs(eloc - mean) ** 2
+            return mean.real, distributed.total(jnp.sum(squares))
+
+        specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED)
+        program = distributed.compiled(run, self._mesh, specs, (REPLICATED, REPLICATED))
+        mean, variance = map(
+            float, program(self.hamiltonian, state.params, state.chains, state.key)
+        )
+        n = self.sampler.n_chains
+        if not math.isfinite(mean + variance):
+            raise NumericalError(f"the energy is {mean}, its variance {variance}")
+        return stats.Estimate(mean, 0.0, variance, 1.0, 1.0, n, math.inf)
 
     def _drift_ok(self, drift: float) -> bool:
         return drift <= DRIFT_LIMIT[self.precision]
@@ -389,7 +395,7 @@ class VMC:
                 new = distributed.largest(info.drift).astype(dtype)
                 return chains, rows, jnp.maximum(drift, new)
 
-            dtype = self._real
+            dtype = self._step.real_dtype
             rows = jnp.zeros((MEASURE_DRAWS, 2, self.sampler.n_chains), dtype)
             loop = (chains, rows, jnp.zeros((), dtype))
             return lax.fori_loop(0, n, body, loop)
@@ -398,101 +404,6 @@ class VMC:
         return distributed.compiled(
             run, self._mesh, specs, (BY_WALKER, REPLICATED, REPLICATED)
         )
-
-
-def _step(
-    vmc: VMC,
-    hamiltonian: Hamiltonian,
-    carry: _Carry,
-    root: Key,
-    step: Array,
-) -> tuple[_Carry, Array, Array]:
-    """One optimisation step on one device's walkers.
-
-    Returns:
-        What the next step needs, the numbers named in `_TRACED`, and the mean local
-        energy of every chain, (n_chains,).
-    """
-    wf, params = vmc.wavefunction, carry.params
-    key = derive(root, step, 0)
-
-    chains, samples, info = vmc.sampler.sample(key, params, carry.chains)
-    # Walker by walker: their order over all devices is then that of one device.
-    sigma = jnp.swapaxes(samples, 0, 1).reshape(-1, samples.shape[-1])
-    eloc = local_energies(wf, hamiltonian, params, sigma, vmc.chunk)
-    if vmc.precision == "mixed":
-        eloc = eloc.astype(jnp.promote_types(eloc.dtype, jnp.float64))
-    energy, variance = energy_moments(eloc)
-
-    solve = "float32" if vmc.precision == "float32" else "float64"
-    scores = functools.partial(wf.scores, params, sigma)
-    geometry = Geometry(scores, params, eloc, solve)
-    gradient = _first_order_gradient(vmc, params, sigma, geometry)
-    optimizer = optax.with_extra_args_support(vmc.optimizer)
-    updates, opt_state = optimizer.update(
-        gradient, carry.opt_state, params, geometry=geometry
-    )
-    new_params = optax.apply_updates(params, updates)
-
-    if geometry.was_used:
-        gradient = jax.tree.map(lambda f: 2 * f, geometry.force)
-    drift = distributed.largest(info.drift)
-    row = {
-        "energy": energy,
-        "variance": variance,
-        "acceptance": distributed.mean(info.acceptance),
-        "grad_norm": _norm(gradient),
-        "update_norm": _norm(updates),
-        "kl": _from_state(opt_state, "kl"),
-        "diag_shift": _from_state(opt_state, "diag_shift"),
-        "condition": _from_state(opt_state, "condition"),
-        "learning_rate": _rate(vmc, step),
-        "drift": drift,
-    }
-    finite = [jnp.isfinite(row[x]) for x in ("energy", "variance", "update_norm")]
-    ok = functools.reduce(jnp.logical_and, finite)
-    ok = ok & (drift <= DRIFT_LIMIT[vmc.precision])
-    row["ok"] = ok
-    good = carry.good & ok
-    new = (new_params, opt_state, chains)
-    old = (params, carry.opt_state, carry.chains)
-    params, opt_state, chains = jax.tree.map(
-        lambda a, b: jnp.where(good, a, b), new, old
-    )
-    draws = eloc.real.reshape(samples.shape[1::-1])
-    chain_means = distributed.gather(jnp.mean(draws, axis=1))
-    numbers = [row[name].astype(vmc._real) for name in _TRACED]
-    carry = _Carry(params, opt_state, chains, good)
-    return carry, jnp.stack(numbers), chain_means.astype(vmc._real)
-
-
-def _first_order_gradient(
-    vmc: VMC, params: Params, sigma: Array, geometry: Geometry
-) -> Params:
-    """2F by one reverse pass; compiled away where the optimiser ignores it."""
-    weights = geometry.centred * (2.0 / geometry.n_samples)
-    weights = weights.astype(
-        jnp.promote_types(weights.dtype, jax.tree.leaves(params)[0].real.dtype)
-    )
-    out = weighted_scores(vmc.wavefunction, params, sigma, weights)
-    out = distributed.total(out)
-    return jax.tree.map(lambda g, p: g.astype(p.dtype), out, params)
-
-
-def _norm(tree: Any) -> Array:
-    squares = [jnp.sum(jnp.abs(leaf) ** 2) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
-
-
-def _rate(vmc: VMC, step: Array) -> Array:
-    rate = vmc.learning_rate
-    return jnp.asarray(rate(step) if callable(rate) else rate)
-
-
-def _from_state(opt_state: Any, name: str) -> Array:
-    """A number that some link of the optimiser reports, or nan."""
-    value = optax.tree_utils.tree_get(opt_state, name)
-    return jnp.asarray(jnp.nan if value is None else value)
 
 
 def _numerical_error(

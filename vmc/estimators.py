@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vmc import distributed
 from vmc.base import Hamiltonian, Params, WaveFunction
 from vmc.chunking import map_chunks
 
@@ -72,10 +71,3 @@ def weighted_scores(
         weights = weights.real
     (out,) = pull(jnp.conj(weights).astype(log_psi.dtype))
     return jax.tree.map(jnp.conj, out)
-
-
-def energy_moments(eloc: Array) -> tuple[Array, Array]:
-    """Mean energy (real) and variance <|E_loc - E|^2> over all devices' samples."""
-    centre = distributed.mean(jnp.mean(eloc))
-    variance = distributed.mean(jnp.mean(jnp.abs(eloc - centre) ** 2))
-    return centre.real, variance

@@ -1,10 +1,11 @@
 """The geometry of a step: lazy products with the centred score matrix.
 
-With Ns samples over all devices, O_bk = d log psi(sigma_b) / d theta_k,
+With samples sigma_b of weight w_b (1 / Ns for samples of |psi|^2; their sum over all
+devices is 1), means <.> = sum_b w_b (.)_b, and O_bk = d log psi(sigma_b) / d theta_k,
 
-Oc = (O - <O>) / sqrt(Ns)     centred and scaled score matrix, rows = samples
-eps = (E_loc - E) / sqrt(Ns)  centred local energies
-F = Oc^H eps                  force; S = Oc^H Oc;  T = Oc Oc^H
+Oc = (O - <O>) sqrt(w)      centred and scaled score matrix, rows = samples
+eps = (E_loc - E) sqrt(w)   centred local energies
+F = Oc^H eps                force; S = Oc^H Oc;  T = Oc Oc^H
 
 For real parameters S and F are the real parts, and the rows of Oc and eps are
 their real and imaginary parts stacked, which gives the same S and F.  Complex
@@ -99,6 +100,11 @@ class Geometry:
         params: parameters, for shapes and dtypes.
         eloc: local energies of this device's samples, (B,).
         precision: dtype of gathered matrices and solves ("float64" or "float32").
+        weights: (B,), of sum 1 over all devices, of a full sum; None for samples of
+            |psi|^2.
+
+    Attributes:
+        n_independent: samples that the noise goes down with; infinite for full sums.
     """
 
     def __init__(
@@ -107,18 +113,28 @@ class Geometry:
         params: Params,
         eloc: Array,
         precision: str = "float64",
+        weights: Array | None = None,
     ) -> None:
         self._scores = scores
         self.real_dtype = jnp.dtype(precision)
         self.n_local = eloc.shape[0]
         self.n_samples = self.n_local * distributed.n_devices()
-        self.scale = 1.0 / math.sqrt(self.n_samples)
-        self.energy = distributed.mean(jnp.mean(eloc))
+        self.n_independent = self.n_samples if weights is None else math.inf
+        if weights is None:
+            uniform = 1.0 / self.n_samples
+            weights = jnp.full((self.n_local,), uniform, eloc.real.dtype)
+        self.weights = weights
+        self.root = jnp.sqrt(weights)
+        self.energy = self.mean(eloc)
         self.centred = eloc - self.energy
         self.leaves, self.structure = jax.tree.flatten(params)
         self.n_parameters = sum(leaf.size for leaf in self.leaves)
         self.real_params = not any(jnp.iscomplexobj(leaf) for leaf in self.leaves)
         self.was_used = False
+
+    def mean(self, x: Array) -> Array:
+        """Weighted mean over all samples of x (B, ...)."""
+        return distributed.total(jnp.tensordot(self.weights, x, 1))
 
     @functools.cached_property
     def factors(self) -> list[ScoreFactors]:
@@ -129,7 +145,7 @@ class Geometry:
             if len(block) != 1:
                 return block
             (rows,) = block
-            return (rows - distributed.mean(jnp.mean(rows, axis=0, keepdims=True)),)
+            return (rows - self.mean(rows)[None],)
 
         return [centre(block) for block in self.structure.flatten_up_to(self._scores())]
 
@@ -147,7 +163,7 @@ class Geometry:
     @functools.cached_property
     def eps(self) -> Array:
         """Centred scaled local energies as rows, (1 or 2, B)."""
-        return self._rows(self.centred * self.scale)
+        return self._rows(self.centred * self.root)
 
     def _rows(self, x: Array) -> Array:
         if self.stacked:
@@ -164,13 +180,12 @@ class Geometry:
         out = jnp.zeros((), self.real_dtype)
         for block, leaf in zip(self.factors, self.structure.flatten_up_to(vector)):
             out = out + _times_vector(block, leaf)
-        out = (out - distributed.mean(jnp.mean(out))) * self.scale
-        return self._rows(out)
+        return self._rows((out - self.mean(out)) * self.root)
 
     def adjoint(self, rows: Array) -> Params:
         """Oc^H x for rows (1 or 2, B), summed over devices; a pytree like params."""
-        x = self._unrows(rows) * self.scale
-        x = x - distributed.mean(jnp.mean(x))
+        x = self._unrows(rows) * self.root
+        x = x - self.weights * distributed.total(jnp.sum(x))
 
         def leaf(block: ScoreFactors, param: Array) -> Array:
             out = _times_rows(block, x, param.shape)
@@ -196,14 +211,12 @@ class Geometry:
             out = jnp.ones((), self.real_dtype)
             for f in block:
                 out = out * jnp.sum(jnp.abs(f) ** 2, axis=2)
-            return jnp.sum(out)
+            return jnp.sum(out, axis=1)
 
-        local = jnp.sum(jnp.stack([norms(block) for block in self.factors]))
-        squares = distributed.total(local) / self.n_samples
-        ones = jnp.full((self.n_local,), 1.0 / self.n_samples, self.real_dtype)
+        squares = self.mean(sum(norms(block) for block in self.factors))  # pyright: ignore
 
         def mean_square(block: ScoreFactors, param: Array) -> Array:
-            out = _times_rows(block, ones, param.shape)
+            out = _times_rows(block, self.weights, param.shape)
             return jnp.sum(jnp.abs(distributed.total(out)) ** 2)
 
         means = [mean_square(*pair) for pair in zip(self.factors, self.leaves)]
@@ -213,7 +226,7 @@ class Geometry:
     def matrix(self) -> Array:
         """Oc of this device as rows, (1 or 2, B, P)."""
         out = jnp.concatenate([expand_factors(f) for f in self.factors], axis=1)
-        out = (out - distributed.mean(jnp.mean(out, axis=0))[None, :]) * self.scale
+        out = (out - self.mean(out)[None, :]) * self.root[:, None]
         return self._rows(out).astype(self._solve_dtype)
 
     @property
@@ -235,13 +248,13 @@ class Geometry:
         gathered = [tuple(distributed.gather(f) for f in b) for b in self.factors]
         parts = self._gram_rows(gathered)
         rows = jnp.stack([jnp.stack(line, axis=1) for line in parts])
-        rows = rows.astype(self._solve_dtype) / self.n_samples
-        full = distributed.gather(rows, axis=1)
+        full = distributed.gather(rows.astype(self._solve_dtype), axis=1)
         full = full.reshape(self.n_rows, -1, self.n_samples)
-        return _centre_both(full, self.n_samples).reshape(self.n_rows, self.n_rows)
+        weights = distributed.gather(self.weights)
+        return _centre_both(full, weights).reshape(self.n_rows, self.n_rows)
 
     def _gram_rows(self, gathered: list[ScoreFactors]) -> list[list[Array]]:
-        """Uncentred Ns T of the local rows, by (row part, column part)."""
+        """Uncentred, unweighted T of the local rows, by (row part, column part)."""
 
         def gram(conjugate: bool) -> Array:
             out = jnp.zeros((), self.real_dtype)
@@ -269,9 +282,10 @@ class Geometry:
         return distributed.local_rows(parts, self.n_local, axis=1)
 
 
-def _centre_both(full: Array, n_samples: int) -> Array:
-    """Subtract the mean over samples on both sides of (parts * Ns, parts, Ns)."""
-    full = full - jnp.mean(full, axis=-1, keepdims=True)
-    shape = full.shape
-    full = full.reshape(-1, n_samples, *shape[1:])
-    return (full - jnp.mean(full, axis=1, keepdims=True)).reshape(shape)
+def _centre_both(full: Array, weights: Array) -> Array:
+    """T from (parts * Ns, parts, Ns): subtract means on both sides, apply weights."""
+    root, shape = jnp.sqrt(weights), full.shape
+    full = (full - jnp.tensordot(full, weights, 1)[..., None]) * root[None, None, :]
+    full = full.reshape(-1, weights.shape[0], *shape[1:])
+    means = jnp.einsum("b,pb...->p...", weights, full)
+    return ((full - means[:, None]) * root[None, :, None, None]).reshape(shape)

@@ -28,6 +28,7 @@ SAMPLERS: Mapping[str, str] = {
     "exchange": "Metropolis with exchanges along bonds; keeps total Sz",
     "mixed": "Metropolis with either and the Hamiltonian's own moves",
     "direct": "independent draws, where the ansatz offers them; no Markov chain",
+    "full": "every configuration of a small space with its weight; no noise",
 }
 OPTIMIZERS: Mapping[str, str] = {
     "sr": "stochastic reconfiguration, dense or kernel form by shape",

@@ -35,6 +35,9 @@ from vmc.space import Spins
 #: Acceptance numbers are drawn for this many moves of all walkers at a time.
 MOVES_PER_DRAW = 1 << 22
 
+#: Largest space that `full` goes through.
+FULL_STATES = 1 << 16
+
 
 @dataclasses.dataclass(frozen=True)
 class _Metropolis:
@@ -281,3 +284,53 @@ def direct(
         return Sampler(init, sample, n_chains, n_draws, build)
 
     return build(n_draws)
+
+
+def full(wavefunction: WaveFunction, space: Spins, *, n_devices: int = 1) -> Sampler:
+    """Every configuration once, with its weight |psi|^2 / <psi|psi>: no noise.
+
+    For small spaces: references, and optimisation without statistical error.
+
+    Args:
+        wavefunction: psi.
+        space: at most `FULL_STATES` configurations.
+        n_devices: devices that share them.
+
+    Raises:
+        JobError: the space is too large.
+    """
+    if space.n_states > FULL_STATES:
+        raise JobError(
+            f'sampler "full" visits every configuration, and there are '
+            f"{space.n_states}; it takes at most {FULL_STATES}. Use sampler "
+            '"auto", or fix a sector.'
+        )
+    states = space.all_states()
+    n_states = len(states)
+    n_local = -(-n_states // n_devices)
+    # Devices get equal shares; what is left over is a repetition of weight 0.
+    states = np.resize(states, (n_local * n_devices, space.n_sites))
+
+    def init(key: Key, params: Params) -> Array:
+        del key, params
+        return distributed.local_rows(jnp.asarray(states), n_local)
+
+    def sample(
+        key: Key, params: Params, chains: Array
+    ) -> tuple[Array, Array, SamplerInfo]:
+        del key
+        log_psi = wavefunction.log_psi(params, chains).real
+        place = distributed.local_rows(jnp.arange(len(states)), n_local)
+        top = distributed.largest(jnp.max(log_psi))
+        weights = jnp.where(place < n_states, jnp.exp(2 * (log_psi - top)), 0)
+        weights = weights / distributed.total(jnp.sum(weights))
+        one, zero = jnp.ones((), log_psi.dtype), jnp.zeros((), log_psi.dtype)
+        info = SamplerInfo(one, zero, log_psi, weights[None])
+        return chains, chains[None], info
+
+    def build(n_draws: int) -> Sampler:
+        if n_draws != 1:
+            raise JobError(f'sampler "full" has one draw, not {n_draws}')
+        return Sampler(init, sample, len(states), 1, build, is_full=True)
+
+    return build(1)

@@ -11,7 +11,7 @@ from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.job import Job
 from vmc.moves import exchanges, join, local_flips, reachable
-from vmc.samplers import direct, metropolis
+from vmc.samplers import direct, full, metropolis
 from vmc.sections import Sampler as Keys
 from vmc.space import Spins
 
@@ -32,6 +32,15 @@ def resolved(
     name = job.sampler.name
     if name == "auto":
         name = _automatic(hamiltonian, wavefunction, lattice)
+    if name == "full":
+        n_states = -(-hamiltonian.space.n_states // n_devices) * n_devices
+        for key in ("n_chains", "n_samples"):
+            if getattr(job.sampler, key) not in (None, n_states):
+                raise JobError(
+                    f"[sampler] {key} = {getattr(job.sampler, key)}: the sampler "
+                    f'"full" has all {n_states} states; leave the key out'
+                )
+        return {"name": name, "n_chains": n_states, "n_samples": n_states}
     return {"name": name, **numbers(job.sampler, n_devices)}
 
 
@@ -87,6 +96,8 @@ def build(
     keys, space = job.sampler, hamiltonian.space
     assert keys.n_chains is not None and keys.n_samples is not None
     n_draws = keys.n_samples // keys.n_chains
+    if keys.name == "full":
+        return full(wavefunction, space, n_devices=n_devices)
     if keys.name == "direct":
         return direct(
             wavefunction,

@@ -191,12 +191,13 @@ class Ansatz(Open):
 class Sampler(Section):
     """How configurations are drawn."""
 
-    name: Literal["auto", "local", "exchange", "mixed", "direct"] = key(
+    name: Literal["auto", "local", "exchange", "mixed", "direct", "full"] = key(
         "auto",
-        '"auto", "local", "exchange", "mixed" or "direct"',
+        '"auto", "local", "exchange", "mixed", "direct" or "full"',
         "Metropolis with single-site changes, with exchanges along bonds, or with "
         "either of them and all moves of the Hamiltonian; direct: independent draws, "
-        "where the ansatz offers them.  auto: exchange in a fixed sector of total Sz; "
+        "where the ansatz offers them; full: every configuration of a small space with "
+        "its weight, without noise.  auto: exchange in a fixed sector of total Sz; "
         "else direct where possible; else local if the Hamiltonian changes one site "
         "at a time, and mixed if not",
     )

@@ -1,11 +1,12 @@
-"""Configuration spaces: N spins, free or in a sector of fixed total Sz."""
+"""Configuration spaces: N spins, free or in a sector of conserved charges."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,44 @@ from vmc.errors import JobError
 
 #: Largest number of states that `Spins.all_states` lists (about 27 sites).
 MAX_STATES = 2**27
+#: Most partial configurations that must be told apart at one site, see `Layers`.
+MAX_LAYER = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class Charge:
+    """An Abelian charge Q = sum_i w_i n_i with a prescribed value.
+
+    n_i = (d_i - 1 - sigma_i) / 2 counts the steps below the top state of site i: for
+    a spin 1/2 it is 1 if the spin is down.  Weights of 1 and modulus 2 are the parity
+    of the number of down spins, prod_i sz_i = (-1)^value.
+
+    Attributes:
+        weights: w_i, an integer per site.
+        value: Q of the sector.
+        modulus: 0, or n >= 2 for a charge that is conserved modulo n.
+    """
+
+    weights: tuple[int, ...]
+    value: int
+    modulus: int = 0
+
+    def fits(self, change: Array | np.ndarray) -> Array | np.ndarray:
+        """Whether a difference of Q counts as 0."""
+        return (change % self.modulus if self.modulus else change) == 0
+
+
+class Layers(NamedTuple):
+    """A sector as an automaton that reads the sites in order.
+
+    Attributes:
+        steps: int32 (S_i, d_i) per site, the next state after each local index; -1
+            where no configuration of the sector continues.
+        ways: number of configurations of the remaining sites from every state.
+    """
+
+    steps: tuple[np.ndarray, ...]
+    ways: tuple[tuple[int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +67,14 @@ class Spins:
     Attributes:
         local_dims: d_i = 2 S_i + 1 of every site.
         total_sz: sum of m_i of the sector, or None if it is free.
+        charges: other charges that are fixed.
+        blockade: pairs of sites of which at most one may be below its top state.
     """
 
     local_dims: tuple[int, ...]
     total_sz: float | None = None
+    charges: tuple[Charge, ...] = ()
+    blockade: tuple[tuple[int, int], ...] = ()
 
     @property
     def n_sites(self) -> int:
@@ -49,8 +92,40 @@ class Spins:
         return None if self.total_sz is None else round(2 * self.total_sz)
 
     @property
+    def is_free(self) -> bool:
+        """True if every configuration is allowed."""
+        return self.total_sz is None and not self.has_rules
+
+    @property
+    def has_rules(self) -> bool:
+        """True if more than total Sz restricts the configurations."""
+        return bool(self.charges or self.blockade)
+
+    @property
+    def label(self) -> str:
+        """The sector in words; empty for the free space."""
+        parts = [] if self.total_sz is None else [f"total Sz {self.total_sz:g}"]
+        for charge in self.charges:
+            modulo = f" mod {charge.modulus}" if charge.modulus else ""
+            parts.append(f"charge {charge.value}{modulo}")
+        if self.blockade:
+            parts.append(f"blockade of {len(self.blockade)} pairs")
+        return ", ".join(parts)
+
+    @property
+    def layers(self) -> Layers:
+        """The sector as an automaton, for counting, listing and drawing.
+
+        Raises:
+            JobError: it would have more than `MAX_LAYER` states at some site.
+        """
+        return _layers(self)
+
+    @property
     def n_states(self) -> int:
         """Number of configurations in the sector."""
+        if self.has_rules:
+            return self.layers.ways[0][0]
         if self.total_sz is None:
             return math.prod(self.local_dims)
         counts = {0: 1}
@@ -71,22 +146,36 @@ class Spins:
         Raises:
             JobError: there are too many to list.
         """
-        if math.prod(self.local_dims) > MAX_STATES:
+        codes = self.all_codes()
+        columns = np.empty((self.n_sites, len(codes)), np.int8)
+        for site in range(self.n_sites - 1, -1, -1):
+            codes, index = np.divmod(codes, self.local_dims[site])
+            columns[site] = self.local_dims[site] - 1 - 2 * index
+        return np.ascontiguousarray(columns.T)
+
+    def all_codes(self) -> np.ndarray:
+        """Every configuration as one number, int64 (n_states,), ascending.
+
+        The local indices n_i are its digits in base d_i; site 0 is the slowest.
+
+        Raises:
+            JobError: there are too many to list.
+        """
+        if math.prod(self.local_dims) >= 2**62 or self.n_states > MAX_STATES:
             raise JobError(
-                f"{self.n_sites} sites have {math.prod(self.local_dims):.3g} "
-                f"configurations; at most {MAX_STATES:.3g} can be enumerated. Use a "
-                "Monte Carlo sampler instead of an exact one."
+                f"{self.n_sites} sites have {self.n_states:.3g} configurations in the "
+                f"sector; at most {MAX_STATES:.3g}, of up to 61 spins 1/2, can be "
+                "enumerated. Use a Monte Carlo sampler instead of an exact one."
             )
-        if self.is_spin_half and self.twice_sz is not None:
-            return _half_filling(self.n_sites, (self.n_sites + self.twice_sz) // 2)
-        grids = np.meshgrid(
-            *(np.arange(d - 1, -d, -2, dtype=np.int8) for d in self.local_dims),
-            indexing="ij",
-        )
-        states = np.stack([g.reshape(-1) for g in grids], axis=1)
-        if self.twice_sz is None:
-            return states
-        return states[states.sum(axis=1, dtype=np.int64) == self.twice_sz]
+        if self.is_free:
+            return np.arange(self.n_states, dtype=np.int64)
+        codes, state = np.zeros(1, np.int64), np.zeros(1, np.int32)
+        for steps, d in zip(self.layers.steps, self.local_dims, strict=True):
+            state = steps[state]
+            kept = state >= 0
+            codes = (codes[:, None] * d + np.arange(d))[kept]
+            state = state[kept]
+        return codes
 
     def random(self, bits: Array) -> Array:
         """Independent random configurations, uniform over the sector.
@@ -97,6 +186,8 @@ class Spins:
         Returns:
             int8 (B, N).
         """
+        if self.has_rules:
+            return self._random_by_rules(bits).T
         if self.total_sz is None:
             return self._random_free(bits).T
         if self.is_spin_half:
@@ -133,6 +224,29 @@ class Spins:
             columns.append(value.astype(jnp.int8))
         return jnp.stack(columns)
 
+    def _random_by_rules(self, bits: Array) -> Array:
+        """Site by site, weighted by the number of ways to complete the rest."""
+        steps, ways = self.layers
+        state = jnp.zeros((bits.shape[1],), jnp.int32)
+        columns = []
+        for site, d in enumerate(self.local_dims):
+            after = [*ways[site + 1], 0]  # the last one is reached by -1
+            weights = np.array(
+                [
+                    [after[t] / w for t in row]
+                    for row, w in zip(steps[site].tolist(), ways[site], strict=True)
+                ]
+            )
+            # The clamped last column is always the last local state with weight > 0.
+            bounds = np.cumsum(weights, axis=1)
+            bounds[bounds >= 1 - 1e-12] = 1.0
+            uniform = (bits[site] >> 8).astype(jnp.float32) * np.float32(2.0**-24)
+            here = jnp.asarray(bounds, jnp.float32)[state]
+            index = jnp.sum(uniform[:, None] >= here, axis=1)
+            state = jnp.asarray(steps[site])[state, index]
+            columns.append((d - 1 - 2 * index).astype(jnp.int8))
+        return jnp.stack(columns)
+
     def allows(self, sigma: Array, moves: Moves) -> Array:
         """Whether each move stays inside the sector.
 
@@ -144,11 +258,36 @@ class Spins:
             bool (K, B).
         """
         k_moves, n_batch = moves.sites.shape[0], sigma.shape[0]
-        if self.total_sz is None:
-            return jnp.ones((k_moves, n_batch), bool)
+        allowed = jnp.ones((k_moves, n_batch), bool)
+        if self.is_free:
+            return allowed
         old = moved_values(sigma, moves, self.local_dims, before=True)
         new = moved_values(sigma, moves, self.local_dims, before=False)
-        return jnp.sum(new - old, axis=1) == 0
+        if self.total_sz is not None:
+            allowed = jnp.sum(new - old, axis=1) == 0
+        for charge in self.charges:
+            weights = jnp.asarray((*charge.weights, 0), jnp.int32)[moves.sites]
+            change = jnp.sum(weights[:, :, None] * ((old - new) // 2), axis=1)
+            allowed = allowed & charge.fits(change)
+        if self.blockade:
+            allowed = allowed & self._obeys_blockade(sigma, moves, new)
+        return allowed
+
+    def _obeys_blockade(self, sigma: Array, moves: Moves, new: Array) -> Array:
+        """Whether no move lowers a site next to a lowered one: bool (K, B)."""
+        n = self.n_sites
+        tops = np.array(self.local_dims) - 1
+        top = jnp.asarray([*tops.tolist(), 0], jnp.int32)
+        lowered = sigma.T.astype(jnp.int32) < top[:n, None]
+        lowered = jnp.concatenate([lowered, jnp.zeros((1, sigma.shape[0]), bool)])
+        sites = jnp.asarray(moves.sites)
+        moved = new < top[sites][:, :, None]  # (K, k, B)
+        near = jnp.asarray(_neighbours(n, self.blockade))[sites]  # (K, k, z)
+        beside = lowered[near]  # (K, k, z, B)
+        for c in range(sites.shape[1]):
+            same = (near == sites[:, c, None, None]) & (near < n)
+            beside = jnp.where(same[..., None], moved[:, c, None, None, :], beside)
+        return ~jnp.any(moved[:, :, None, :] & beside, axis=(1, 2))
 
 
 def moved_values(
@@ -173,7 +312,12 @@ def moved_values(
 
 
 def spins(
-    n_sites: int, *, spin: float | Sequence[float] = 0.5, total_sz: float | None = None
+    n_sites: int,
+    *,
+    spin: float | Sequence[float] = 0.5,
+    total_sz: float | None = None,
+    charges: Sequence[Charge] = (),
+    blockade: Sequence[Sequence[int]] | np.ndarray = (),
 ) -> Spins:
     """A space of spins.
 
@@ -181,6 +325,9 @@ def spins(
         n_sites: N, at least 1.
         spin: S of every site, or one per site (0.5, 1, 1.5, ...).
         total_sz: sum of m_i of the sector; None leaves it free.
+        charges: other charges to fix.
+        blockade: pairs of sites of which at most one may be lowered (for spins 1/2:
+            down), as excited Rydberg atoms.
 
     Raises:
         JobError: a value makes no sense, or the sector is empty.
@@ -210,15 +357,93 @@ def spins(
                 f"nearest sector is total_sz = {near}"
             )
         total_sz = twice / 2
-    return Spins(dims, total_sz)
+    for charge in charges:
+        _check_charge(charge, n_sites)
+    pairs = tuple((int(i), int(j)) for i, j in (sorted(pair) for pair in blockade))
+    for i, j in pairs:
+        if not 0 <= i < j < n_sites:
+            raise JobError(
+                f"blockade pair ({i}, {j}) is not two different sites of 0 to "
+                f"{n_sites - 1}"
+            )
+    space = Spins(dims, total_sz, tuple(charges), tuple(sorted(set(pairs))))
+    if space.has_rules and space.n_states == 0:
+        raise JobError(f"no configuration of {n_sites} sites has {space.label}")
+    return space
 
 
-def _half_filling(n_sites: int, n_up: int) -> np.ndarray:
-    ups = np.array(list(itertools.combinations(range(n_sites), n_up)), np.int64)
-    states = np.full((len(ups), n_sites), -1, np.int8)
-    if n_up:
-        np.put_along_axis(states, ups, 1, axis=1)
-    return states
+def _check_charge(charge: Charge, n_sites: int) -> None:
+    if len(charge.weights) != n_sites:
+        raise JobError(
+            f"a charge has {len(charge.weights)} weights; expected one integer for "
+            f"each of the {n_sites} sites"
+        )
+    numbers = (*charge.weights, charge.value, charge.modulus)
+    if any(isinstance(x, bool) or not isinstance(x, int) for x in numbers):
+        raise JobError(f"weights, value and modulus of {charge} must be integers")
+    if charge.modulus < 0 or charge.modulus == 1:
+        raise JobError(
+            f"modulus = {charge.modulus}: a charge needs 0 (none) or 2, 3, .."
+        )
+
+
+def _neighbours(n_sites: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Sites that share a pair with each site, int32 (N + 1, z), padded with N."""
+    near: list[list[int]] = [[] for _ in range(n_sites + 1)]
+    for i, j in pairs:
+        near[i].append(j)
+        near[j].append(i)
+    width = max(map(len, near))
+    return np.array([row + [n_sites] * (width - len(row)) for row in near], np.int32)
+
+
+@functools.lru_cache(maxsize=32)
+def _layers(space: Spins) -> Layers:
+    """The automaton of a sector: a state is all that the later sites must know."""
+    later: list[int] = [-1] * space.n_sites
+    for i, j in space.blockade:
+        later[i] = max(later[i], j)
+    near = _neighbours(space.n_sites, space.blockade).tolist()
+    charges = list(space.charges)
+    if space.twice_sz is not None:
+        lowered = (sum(space.local_dims) - space.n_sites - space.twice_sz) // 2
+        charges.append(Charge((1,) * space.n_sites, lowered))
+    layer: dict[tuple, int] = {((0,) * len(charges), ()): 0}
+    steps = []
+    for site, d in enumerate(space.local_dims):
+        following: dict[tuple, int] = {}
+        table = np.full((len(layer), d), -1, np.int32)
+        for (sums, held), number in layer.items():
+            kept = tuple(i for i in held if later[i] > site)
+            blocked = any(i in held for i in near[site])
+            for a in range(1 if blocked else d):
+                new = tuple(
+                    q + c.weights[site] * a
+                    if not c.modulus
+                    else (q + c.weights[site] * a) % c.modulus
+                    for q, c in zip(sums, charges, strict=True)
+                )
+                more = (*kept, site) if a and later[site] > site else kept
+                table[number, a] = following.setdefault((new, more), len(following))
+        if len(following) > MAX_LAYER:
+            raise JobError(
+                f"the sector ({space.label}) needs more than {MAX_LAYER} partial sums "
+                f"at site {site}: fix fewer charges, or order the sites so that "
+                "neighbours are close"
+            )
+        steps.append(table)
+        layer = following
+    ends = [
+        all(c.fits(np.int64(q - c.value)) for q, c in zip(sums, charges, strict=True))
+        for sums, _ in layer
+    ]
+    ways = [tuple(map(int, ends))]
+    for site in range(space.n_sites - 1, -1, -1):
+        after = (*ways[-1], 0)
+        dead = np.array(after)[steps[site]] == 0
+        steps[site] = np.where(dead, np.int32(-1), steps[site])
+        ways.append(tuple(sum(after[t] for t in r) for r in steps[site].tolist()))
+    return Layers(tuple(steps), tuple(ways[::-1]))
 
 
 def _completions(dims: tuple[int, ...]) -> np.ndarray:

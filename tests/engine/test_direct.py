@@ -10,7 +10,7 @@ from jax import Array
 from tests.engine.helpers import MeshOf
 from vmc import distributed
 from vmc.base import Exact, Params, Problem, Sampler, WaveFunction
-from vmc.distributed import BY_WALKER, REPLICATED
+from vmc.distributed import REPLICATED
 from vmc.errors import JobError
 from vmc.keys import root_key
 from vmc.samplers import direct

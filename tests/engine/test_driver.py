@@ -24,12 +24,13 @@ from tests.engine.helpers import (
 )
 from vmc.base import Params, Problem, VMCState, WaveFunction
 from vmc.distributed import walker_mesh
-from vmc.driver import COLUMNS, VMC, Records, _Carry
+from vmc.driver import COLUMNS, VMC, Records
 from vmc.errors import JobError, NumericalError
 from vmc.moves import local_flips
 from vmc.precondition import AutoShift, limit_kl, sr
 from vmc.samplers import metropolis
 from vmc.space import Spins, spins
+from vmc.step import Carry
 from vmc.wavefunction import from_functions
 
 MAX_KL = 0.01
@@ -236,7 +237,7 @@ def test_new_values_do_not_recompile(caplog: pytest.LogCaptureFixture) -> None:
         vmc.advance(state._replace(params=params), 3)
         vmc.advance(host, 7)
         for ham in (vmc.hamiltonian, doubled):
-            carry = _Carry(*vmc.advance(host, 1)[0][1:4], np.asarray(True))
+            carry = Carry(*vmc.advance(host, 1)[0][1:4], np.asarray(True))
             out = vmc._dispatch(ham, carry, state.key, np.int32(3), np.int32(1))
             rows.append(np.asarray(out[1]))
     compiled = [r.message for r in caplog.records if "XLA compilation" in r.message]

@@ -23,7 +23,7 @@ from tests.engine.helpers import (
     twisted,
 )
 from vmc.base import WaveFunction
-from vmc.estimators import energy_moments, local_energies, weighted_scores
+from vmc.estimators import local_energies, weighted_scores
 from vmc.space import Spins, spins
 
 CASES: dict[str, tuple[str, Spins, Terms]] = {
@@ -164,12 +164,3 @@ def test_weighted_scores(mesh_of: MeshOf, kind: str, n_devices: int) -> None:
         want = rows.conj().T @ weights
         np.testing.assert_allclose(flat(got), want.real if real else want, atol=1e-12)
         assert flat(got).dtype == flat(params).dtype
-
-
-@pytest.mark.parametrize("n_devices", [1, 4])
-def test_moments(mesh_of: MeshOf, n_devices: int) -> None:
-    re, im = np.random.default_rng(2).normal(size=(2, 32))
-    eloc = re - 5 + 1j * im
-    mean, variance = on_mesh(mesh_of(n_devices), energy_moments, (), (eloc,))
-    np.testing.assert_allclose(mean, eloc.mean().real, rtol=1e-14)
-    np.testing.assert_allclose(variance, np.mean(np.abs(eloc - eloc.mean()) ** 2))

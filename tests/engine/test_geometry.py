@@ -79,36 +79,56 @@ def example(kind: str) -> Example:
     return Example(params, factors, eloc, np.concatenate(rows, axis=1))
 
 
-def centred(rows: np.ndarray, real_params: bool) -> np.ndarray:
+def uniform(n: int) -> np.ndarray:
+    return np.full(n, 1 / n)
+
+
+def centred(
+    rows: np.ndarray, real_params: bool, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Centred scaled rows; real and imaginary parts below one another."""
-    out = (rows - rows.mean(axis=0)) / np.sqrt(len(rows))
+    w = uniform(len(rows)) if weights is None else weights
+    out = (rows - w @ rows) * np.sqrt(w)[:, None]
     if real_params:
         return np.concatenate([out.real, out.imag]) if np.any(out.imag) else out.real
     return out
 
 
-def centred_energies(eloc: np.ndarray, rows: np.ndarray, real: bool) -> np.ndarray:
-    out = (eloc - eloc.mean()) / np.sqrt(len(eloc))
+def centred_energies(
+    eloc: np.ndarray, rows: np.ndarray, real: bool, weights: np.ndarray | None = None
+) -> np.ndarray:
+    w = uniform(len(eloc)) if weights is None else weights
+    out = (eloc - w @ eloc) * np.sqrt(w)
     if real:
         return np.concatenate([out.real, out.imag]) if np.any(rows.imag) else out.real
     return out
 
 
 @pytest.mark.parametrize(
-    ("kind", "n_devices"),
-    [("stacked-some", 1), ("stacked-some", 2)] + [(kind, 4) for kind in KINDS],
+    ("kind", "n_devices", "is_full"),
+    [
+        ("stacked-some", 1, False),
+        ("stacked-some", 2, False),
+        ("stacked-some", 2, True),
+        ("holomorphic", 4, True),
+        *[(kind, 4, False) for kind in KINDS],
+    ],
 )
-def test_products(mesh_of: MeshOf, kind: str, n_devices: int) -> None:
+def test_products(mesh_of: MeshOf, kind: str, n_devices: int, is_full: bool) -> None:
+    """With equal weights, or any (a full sum)."""
     params, factors, eloc, rows = example(kind)
     real = not np.iscomplexobj(params["dense"])
-    o = centred(rows, real)
-    eps = centred_energies(eloc, rows, real)
+    w = np.random.default_rng(4).dirichlet(np.ones(B)) if is_full else uniform(B)
+    o = centred(rows, real, w)
+    eps = centred_energies(eloc, rows, real, w)
     vector = randomise(params, 1.0, seed=8)
     rng = np.random.default_rng(9)
     x = draw(rng, (len(o),), "r" if real else "c")
 
-    def everything(params, vector, x, factors, eloc):
-        geometry = Geometry(lambda: factors, params, eloc)
+    def everything(params, vector, x, factors, eloc, w):
+        weights = w if is_full else None
+        geometry = Geometry(lambda: factors, params, eloc, weights=weights)
+        assert geometry.n_independent == (np.inf if is_full else B)
         return {
             "used": geometry.was_used,
             "energy": geometry.energy,
@@ -124,12 +144,12 @@ def test_products(mesh_of: MeshOf, kind: str, n_devices: int) -> None:
         }
 
     mesh = mesh_of(n_devices)
-    got = on_mesh(mesh, everything, (params, vector, x), (factors, eloc))
+    got = on_mesh(mesh, everything, (params, vector, x), (factors, eloc, w))
     assert not got["used"], "nothing was asked for yet"
     assert tuple(map(int, got["sizes"])) == (B, len(o), rows.shape[1])
     v = flat(vector)
     want = {
-        "energy": eloc.mean(),
+        "energy": w @ eloc,
         "s": o.conj().T @ o,
         "t": o @ o.conj().T,
         "trace": np.sum(np.abs(o) ** 2),

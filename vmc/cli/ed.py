@@ -9,6 +9,7 @@ import typer
 from vmc.cli import console
 from vmc.cli.environment import set_threads, start_jax
 from vmc.cli.options import JobFile, Json, Overrides
+from vmc.errors import JobError
 
 
 def ed(
@@ -17,37 +18,66 @@ def ed(
     n_levels: Annotated[
         int, typer.Option("--levels", "-k", min=1, help="How many levels.")
     ] = 4,
+    momentum: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M,...",
+            help="Only states of this momentum, one integer per direction in units "
+            "of 2 pi / L.",
+        ),
+    ] = None,
+    spin_flip: Annotated[
+        int | None,
+        typer.Option(
+            metavar="+1|-1", help="Only states of this parity under the spin flip."
+        ),
+    ] = None,
+    cut: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SITES",
+            help='Entropies of these sites with the rest, as "0-7" or "0,2,4"; may be '
+            "repeated.",
+        ),
+    ] = None,
+    memory: Annotated[
+        float, typer.Option(metavar="GIB", min=0.0, help="Limit of the memory, GiB.")
+    ] = 4.0,
     json: Json = False,
 ) -> None:
-    """Diagonalise the Hamiltonian in the job's sector, up to about 20 sites."""
+    """Diagonalise the Hamiltonian in the job's sector, up to about 24 sites.
+
+    The estimate of the memory is printed first; where the matrix would not fit its
+    elements are computed again in every product.
+    """
     with console.command() as output:
         from vmc.job import Job
 
+        wanted = None if momentum is None else numbers("--momentum", momentum)
+        cuts = [sites("--cut", text) for text in cut or []]
         loaded = Job.load(job, set_ or [])
         set_threads(None)
         start_jax()
 
-        from vmc import registry
         from vmc.assembly import build_system
 
         system = build_system(loaded)
         space = system.hamiltonian.space
-        energies = registry.ground_energies(
-            system.hamiltonian, min(n_levels, space.n_states)
+        found = system.hamiltonian.spectrum(
+            n_levels,
+            lattice=system.lattice,
+            momentum=wanted,
+            spin_flip=spin_flip,
+            cuts=cuts,
+            memory_limit=int(memory * 2**30),
+            note=console.note,
         )
+        energies = found["energies"] = found["energies"][:n_levels]
         if json:
-            output.json(
-                {
-                    "energies": [float(e) for e in energies],
-                    "dimension": space.n_states,
-                    "n_sites": system.n_sites,
-                    "total_sz": space.total_sz,
-                }
-            )
+            facts = {"n_sites": system.n_sites, "total_sz": space.total_sz}
+            output.json(found | facts)
             return
-        sector = "" if space.total_sz is None else f", total Sz {space.total_sz:g}"
-        n_sites = system.n_sites
-        console.note(f"{n_sites} sites, {space.n_states} states{sector}")
+        sector = f" ({space.label})" if space.label else ""
         rows = [
             (
                 str(i),
@@ -57,4 +87,33 @@ def ed(
             )
             for i, e in enumerate(energies)
         ]
+        console.note(f"{space.n_states} states{sector}")
         output.table(("level", "energy", "per site", "above"), rows)
+        output.text(f"ground level: {found['degeneracy']}-fold")
+        for one in found["entropies"]:
+            output.text(f"cut {one['region']}: {_entropies(one)}")
+
+
+def _entropies(one: dict) -> str:
+    if one["s1"] is None:
+        return "none, the ground level is degenerate"
+    return f"S1 = {one['s1']:.10g}, S2 = {one['s2']:.10g}, rank {one['rank']}"
+
+
+def numbers(option: str, text: str) -> list[int]:
+    """Integers of an option such as "0,3"."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise JobError(f'{option} {text!r}: expected integers, as "0,3"') from None
+
+
+def sites(option: str, text: str) -> list[int]:
+    """Sites of an option such as "0-3,7"."""
+    listed: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
+            raise JobError(f'{option} {text!r}: expected sites, as "0-7" or "0,2,4"')
+        listed += range(int(first), int(last if dash else first) + 1)
+    return listed
