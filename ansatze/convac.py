@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ansatze.merges import Product
-from ansatze.scaled import calibrate, near_one
+from ansatze.scaled import calibrate, near_one, without_phase
 from ansatze.tree_exact import exact_of
 from ansatze.tree_family import refuse_symmetry, tree_wavefunction
 from ansatze.tree_order import level_sizes, site_order
@@ -161,7 +161,8 @@ def product_init(tree: Tree, problem: Problem) -> Callable[[Key], Params]:
         def at(scale: Array) -> Params:
             return jax.tree.map(lambda x: near_one(x, scale), noise)
 
-        return calibrate(tree.log_psi, at, problem, keys[-1])
+        params = calibrate(tree.log_psi, at, problem, keys[-1])
+        return without_phase(tree.log_psi, params, "a", 1, problem, keys[-1])
 
     return init
 

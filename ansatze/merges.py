@@ -24,6 +24,10 @@ from vmc.base import Params, ScoreFactors
 #: Matrices (n, c', c) or tensors (n, c', c, c) of some parents; None for none.
 Weights: TypeAlias = Any
 
+#: Sums over at most so many terms are written out: XLA's reductions over an axis that
+#: is not the last do not vectorise (up to twice the time of a sweep down).
+UNROLLED = 32
+
 
 def contract(spec: str, *arrays: Array) -> Array:
     """Einsum in the precision of the type: neither TF32 nor bfloat16."""
@@ -73,11 +77,20 @@ class Product:
         z = jnp.prod(x, axis=1)
         return z if w is None else contract("nec,ncb->neb", w, z)
 
-    def down(self, w: Weights, x: Array, g: Array) -> Array:
-        """Environments of the children, (n, P, c_in, B), from those of the parents."""
-        if w is not None:
-            g = contract("nec,neb->ncb", w, g)
-        return others(x) * g[:, None]
+    def open(self, w: Weights, g: Array) -> Array:
+        """Environments of the parents with their weights, (n, k, B).
+
+        What `down` and `close` contract with children: psi is multilinear in those.
+        """
+        return g if w is None else contract("nec,neb->ncb", w, g)
+
+    def down(self, opened: Array, x: Array) -> Array:
+        """Environments of the children, (n, P, c_in, B)."""
+        return others(x) * opened[:, None]
+
+    def close(self, opened: Array, x: Array) -> Array:
+        """psi with the children x (n, P, c_in, B), up to the scale of g: (n, B)."""
+        return jnp.sum(opened * jnp.prod(x, axis=1), axis=1)
 
     def scores(self, x: Array, g: Array) -> dict[str, ScoreFactors]:
         """Scores of W from children and normalised environments of the parents."""
@@ -157,16 +170,31 @@ class Bilinear:
         outer = outer.reshape(n, c * c, -1)
         return contract("nek,nkb->neb", w.reshape(n, self.c_out, c * c), outer)
 
-    def down(self, w: Weights, x: Array, g: Array) -> Array:
-        """Environments of the children, (n, 2, c_in, B), from those of the parents."""
-        n, c = x.shape[0], self.c_in
-        flat = w.reshape(n, self.c_out, c * c)
-        # Without the barrier XLA repeats work in the two sums (a third more CPU time).
-        te = lax.optimization_barrier(contract("nek,neb->nkb", flat, g))
-        te = te.reshape(n, c, c, -1)
-        left = jnp.sum(te * x[:, 1, None], axis=2)
-        right = jnp.sum(te * x[:, 0, :, None], axis=1)
+    def open(self, w: Weights, g: Array) -> Array:
+        """Environments of the parents with their weights, (n, k, B); see `Product`."""
+        flat = w.reshape(len(w), self.c_out, -1)
+        # Without the barrier XLA repeats work in the sums (a third more CPU time).
+        return lax.optimization_barrier(contract("nek,neb->nkb", flat, g))
+
+    def down(self, opened: Array, x: Array) -> Array:
+        """Environments of the children, (n, 2, c_in, B)."""
+        te = opened.reshape(x.shape[0], self.c_in, self.c_in, -1)
+        if self.c_in > UNROLLED:
+            left = jnp.sum(te * x[:, 1, None], axis=2)
+            right = jnp.sum(te * x[:, 0, :, None], axis=1)
+            return jnp.stack([left, right], axis=1)
+        left = te[:, :, 0] * x[:, 1, None, 0]
+        right = te[:, 0] * x[:, 0, 0, None]
+        for i in range(1, self.c_in):
+            left = left + te[:, :, i] * x[:, 1, None, i]
+            right = right + te[:, i] * x[:, 0, i, None]
         return jnp.stack([left, right], axis=1)
+
+    def close(self, opened: Array, x: Array) -> Array:
+        """psi with the children x (n, 2, c_in, B), up to the scale of g: (n, B)."""
+        te = opened.reshape(x.shape[0], self.c_in, self.c_in, -1)
+        left = jnp.sum(te * x[:, 1, None], axis=2)
+        return jnp.sum(left * x[:, 0], axis=1)
 
     def scores(self, x: Array, g: Array) -> dict[str, ScoreFactors]:
         """Scores of T from children and normalised environments of the parents."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ from jax import Array
 
 from ansatze.chain import Chain, Sweeps, chain_of
 from ansatze.mps_exact import chain_exact, site_tensors
-from ansatze.scaled import calibrate, near_one
+from ansatze.scaled import calibrate, near_one, without_phase
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import float_dtype
@@ -200,36 +200,6 @@ def soft_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     if jnp.iscomplexobj(noise):
         noise = jax.lax.complex(noise.real, 0.5 * noise.imag)
     return noise
-
-
-def without_phase(
-    log_psi: Callable[[Params, Array], Array],
-    params: Params,
-    leaf: str,
-    power: int,
-    problem: Problem,
-    key: Key,
-) -> Params:
-    """Parameters turned by one phase, so that psi scatters around positive numbers.
-
-    Complex noise turns all amplitudes by some common phase, which means nothing, but
-    would put the cut of the logarithm anywhere among them.
-
-    Args:
-        log_psi: (params, sigma (B, N)) -> log psi (B,).
-        params: a dictionary; returned unchanged if psi is real.
-        leaf: the parameter to turn.
-        power: how often it is a factor of psi.
-        problem: gives configurations.
-        key: for the configurations.
-    """
-    if problem.dtype == "real":
-        return params
-    bits = jax.random.bits(key, (problem.space.n_sites, 64), jnp.uint32)
-    phase = log_psi(params, problem.space.random(bits)).imag
-    angle = jnp.arctan2(jnp.mean(jnp.sin(phase)), jnp.mean(jnp.cos(phase))) / power
-    turn = jax.lax.complex(jnp.cos(angle), -jnp.sin(angle))
-    return params | {leaf: params[leaf] * turn}
 
 
 def check_translations(

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ansatze.scaled import largest
-from vmc.base import Exact, Key, Params, Space
+from ansatze.scaled import draw_state, largest
+from vmc.base import Exact, Params, Space
 from vmc.errors import JobError
 from vmc.space import Spins
 
@@ -66,8 +66,8 @@ def chain_exact(parts: Parts, space: Space) -> Exact | None:
     def norm(params: Params) -> Array:
         return log_norm(*parts(params))
 
-    def draw(params: Params, key: Key, n: int) -> tuple[Array, Array]:
-        return sample(*parts(params), local_dims, key, n)
+    def draw(params: Params, words: Array) -> tuple[Array, Array]:
+        return sample(*parts(params), words, local_dims)
 
     return Exact(
         sample=draw,
@@ -120,49 +120,51 @@ def right_grams(tensors: Array, last: Array) -> Array:
     return jnp.concatenate([rest, start[None]])
 
 
-@functools.partial(jax.jit, static_argnames=("local_dims", "n"))
+@functools.partial(jax.jit, static_argnames="local_dims")
 def sample(
     tensors: Array,
     first: Array,
     last: Array,
+    words: Array,
     local_dims: tuple[int, ...],
-    key: Key,
-    n: int,
 ) -> tuple[Array, Array]:
     """Independent configurations from |psi|^2, site by site.
 
     O(N d q^2 D^2) each, after O(N d q^2 D^3) once.
 
+    Args:
+        tensors: (N, d, D, D), zero for states that a site does not have.
+        first: (q, D).
+        last: (q, D).
+        words: uint32 (N, B), one uniform random word per site and draw.
+        local_dims: d of each site.
+
     Returns:
-        sigma int8 (n, N), and ln of their probabilities, real (n,).
+        sigma int8 (B, N), and ln of their probabilities, real (B,).
     """
     grams = right_grams(tensors, last)[1:]
-    real = tensors.real.dtype
+    real, n = tensors.real.dtype, words.shape[1]
     # What is lost in the rounding of a quadratic form is no probability.
     floor = 8 * tensors.shape[2] * jnp.finfo(real).eps
     start = jnp.broadcast_to(first[None], (n, *first.shape))
-    keys = jax.random.split(key, len(local_dims))
 
     def body(state: tuple[Array, Array], x: tuple) -> tuple[tuple, Array]:
-        (v, log_p), (a, gram, key) = state, x
+        (v, log_p), (a, gram, word) = state, x
         out = _einsum("bqj,sjk->bsqk", v, a)
         half = _einsum("bspj,jpkq->bsqk", out, gram)
         weight = jnp.sum(half * jnp.conj(out), axis=(2, 3)).real
         most = jnp.max(weight, axis=1, keepdims=True)
         weight = jnp.where(weight > floor * most, weight, 0)
-        p = weight / jnp.sum(weight, axis=1, keepdims=True)
-        log_each = jnp.log(p)
-        index = jax.random.categorical(key, log_each, axis=1)
+        index, log_each = draw_state(weight.T, word)
         v = jnp.take_along_axis(out, index[:, None, None, None], axis=1)[:, 0]
         flat = v.reshape(n, -1)
         v = (flat / largest(flat)).reshape(v.shape)
-        chosen = jnp.take_along_axis(log_each, index[:, None], axis=1)[:, 0]
-        return (v, log_p + chosen), index
+        return (v, log_p + log_each), index
 
     state = (start, jnp.zeros((n,), real))
-    (_, log_p), index = lax.scan(body, state, (tensors, grams, keys))
+    (_, log_p), index = lax.scan(body, state, (tensors, grams, words))
     top = jnp.asarray(local_dims, jnp.int32)[:, None] - 1
-    return (top - 2 * index.astype(jnp.int32)).T.astype(jnp.int8), log_p
+    return (top - 2 * index).T.astype(jnp.int8), log_p
 
 
 def purity(tensors: Array, first: Array, last: Array, region: Iterable[int]) -> Array:

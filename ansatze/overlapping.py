@@ -25,8 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ansatze.mps import check_translations, weight_dtype, without_phase
-from ansatze.scaled import calibrate, log_amplitude, near_one, renormalise
+from ansatze.mps import check_translations, weight_dtype
+from ansatze.scaled import (
+    calibrate,
+    log_amplitude,
+    near_one,
+    renormalise,
+    without_phase,
+)
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.chunking import chunk_size, default_budget, map_chunks
 from vmc.errors import JobError

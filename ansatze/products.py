@@ -33,54 +33,52 @@ DEFAULT = ({"name": "jastrow"}, {"name": "rbm"})
 
 
 def product(
-    problem: Problem, *, factors: Sequence[Mapping[str, Any]] = DEFAULT
+    problem: Problem, *, parts: Sequence[Mapping[str, Any]] = DEFAULT
 ) -> WaveFunction:
     """The product of wave functions.
 
     Args:
         problem: handed to every factor.
-        factors: tables like [ansatz]: a name and the keys of that family.  The key
+        parts: tables like [ansatz]: a name and the keys of that family.  The key
             ``dtype`` ("real", "complex") overrides that of the problem for one
-            factor.  The name "marshall" is the sign (-1)^(lowered spins on odd
+            part.  The name "marshall" is the sign (-1)^(lowered spins on odd
             sites) of a bipartite grid, which has no keys and no parameters.
 
     Raises:
         JobError: a table is malformed, or a family refuses the problem.
     """
-    parts = _parts(problem, factors, "product")
-    return _Product(*parts).wave_function()
+    return _Product(*_parts(problem, parts, "product")).wave_function()
 
 
 def sum_(
-    problem: Problem, *, factors: Sequence[Mapping[str, Any]] = DEFAULT
+    problem: Problem, *, parts: Sequence[Mapping[str, Any]] = DEFAULT
 ) -> WaveFunction:
     """The sum of wave functions with weights e^{c_k}, parameters "log_weights".
 
     Args:
         problem: handed to every term.
-        factors: see `product`.
+        parts: see `product`.
 
     Raises:
         JobError: a table is malformed, or a family refuses the problem.
     """
-    names, parts = _parts(problem, factors, "sum")
-    return _Sum(names, parts, problem).wave_function()
+    return _Sum(*_parts(problem, parts, "sum"), problem).wave_function()
 
 
 def _parts(
-    problem: Problem, factors: Sequence[Mapping[str, Any]], what: str
+    problem: Problem, tables: Sequence[Mapping[str, Any]], what: str
 ) -> tuple[tuple[str, ...], tuple[WaveFunction, ...]]:
     """Names of the parameters of every part, and the parts."""
-    if isinstance(factors, Mapping | str) or len(factors) == 0:
+    if isinstance(tables, Mapping | str) or len(tables) == 0:
         raise JobError(
-            f"factors of a {what} is {factors!r}; it is a list of tables, such as "
+            f"parts of a {what} is {tables!r}; it is a list of tables, such as "
             '[{name = "jastrow"}, {name = "rbm", alpha = 2}]'
         )
-    built = [_build(problem, table, what) for table in factors]
+    built = [_build(problem, table, what) for table in tables]
     kinds = {_kind(part) for part in built} - {None}
     if len(kinds) > 1:
         built = [_in_pairs(p) if _kind(p) == "c" else p for p in built]
-    names = tuple(f"{k}_{table['name']}" for k, table in enumerate(factors))
+    names = tuple(f"{k}_{table['name']}" for k, table in enumerate(tables))
     return names, tuple(built)
 
 
@@ -89,13 +87,11 @@ def _build(problem: Problem, table: Mapping[str, Any], what: str) -> WaveFunctio
     from ansatze import ANSATZE
 
     if not isinstance(table, Mapping) or "name" not in table:
-        raise JobError(f"a factor of a {what} is {table!r}; it needs the key name")
+        raise JobError(f"a part of a {what} is {table!r}; it needs the key name")
     keys = dict(table)
     name, dtype = keys.pop("name"), keys.pop("dtype", problem.dtype)
     if dtype not in ("real", "complex"):
-        raise JobError(
-            f'dtype of factor {name} is {dtype!r}; it is "real" or "complex"'
-        )
+        raise JobError(f'dtype of part {name} is {dtype!r}; it is "real" or "complex"')
     if name == "marshall":
         return _marshall(problem)
     if name not in ANSATZE:
@@ -103,7 +99,7 @@ def _build(problem: Problem, table: Mapping[str, Any], what: str) -> WaveFunctio
         close = difflib.get_close_matches(str(name), known, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise JobError(
-            f"a factor of a {what} is named {name!r}{hint} Known: {', '.join(known)}"
+            f"a part of a {what} is named {name!r}{hint}. Known: {', '.join(known)}"
         )
     return ANSATZE[name](problem._replace(dtype=dtype), **keys)
 

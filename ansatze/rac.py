@@ -22,9 +22,15 @@ import numpy as np
 from jax import Array, lax
 
 from ansatze.chain import Chain, Sweeps, boundary, chain_of
-from ansatze.mps import soft_normal, weight_dtype, without_phase
+from ansatze.mps import soft_normal, weight_dtype
 from ansatze.mps_exact import chain_exact, site_tensors
-from ansatze.scaled import calibrate, log_amplitude, near_one, renormalise
+from ansatze.scaled import (
+    calibrate,
+    log_amplitude,
+    near_one,
+    renormalise,
+    without_phase,
+)
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import float_dtype, from_functions

@@ -100,11 +100,39 @@ def log_quotient(new: Array, old: Array) -> Array:
     return jnp.where(jump == 0, log, jump.astype(log.dtype))
 
 
+def draw_state(weights: Array, words: Array) -> tuple[Array, Array]:
+    """Draw a state per column in proportion to its weight; never one of weight 0.
+
+    Args:
+        weights: real (d, B), not negative, with a positive sum.
+        words: uint32 (B,), uniform random words.
+
+    Returns:
+        Index of the state, int32 (B,), and the logarithm of its probability, (B,).
+    """
+    real = weights.dtype
+    # Just below one, so that no product with it rounds up to the whole sum.
+    top = 1 - jnp.finfo(real).epsneg
+    uniform = jnp.minimum(words.astype(real) * 2.0**-32, top.astype(real))
+    # Sums in a fixed order never decrease: a weight of 0 adds an empty interval.
+    sums = [weights[0]]
+    for weight in weights[1:]:
+        sums.append(sums[-1] + weight)
+    index = jnp.zeros(words.shape, jnp.int32)
+    chosen = weights[0]
+    for before, weight in zip(sums[:-1], weights[1:]):
+        beyond = before <= uniform * sums[-1]
+        index = index + beyond.astype(jnp.int32)
+        chosen = jnp.where(beyond, weight, chosen)
+    return index, jnp.log(chosen / sums[-1])
+
+
 def near_one(noise: Array, scale: Array) -> Array:
     """Weights exp(scale noise), for a start that is close to the uniform state.
 
     To first order 1 + scale * noise, but never of the other sign, so that psi starts
-    without sign changes.  Half as much noise goes into the phases.
+    without sign changes.  Half as much noise goes into the phases, and never so much
+    that they turn freely: small circuits need a large scale.
 
     Args:
         noise: standard normal numbers, real or complex.
@@ -113,9 +141,11 @@ def near_one(noise: Array, scale: Array) -> Array:
     Returns:
         Weights like the noise.
     """
-    if jnp.iscomplexobj(noise):
-        noise = lax.complex(noise.real, 0.5 * noise.imag)
-    return jnp.exp(scale.astype(noise.dtype) * noise)
+    if not jnp.iscomplexobj(noise):
+        return jnp.exp(scale.astype(noise.dtype) * noise)
+    scale = scale.astype(noise.real.dtype)
+    phase = 0.5 * jnp.minimum(scale, 0.5) * noise.imag
+    return jnp.exp(lax.complex(scale * noise.real, phase))
 
 
 def calibrate(
@@ -160,3 +190,33 @@ def calibrate(
     limits = tuple(jnp.asarray(math.log(x), real) for x in SCALES)
     low, _ = lax.fori_loop(0, BISECTIONS, halve, (limits[0], limits[1]))
     return params_of_scale(jnp.exp(low))
+
+
+def without_phase(
+    log_psi: Callable[[Params, Array], Array],
+    params: Params,
+    leaf: str,
+    power: int,
+    problem: Problem,
+    key: Key,
+) -> Params:
+    """Parameters turned by one phase, so that psi scatters around positive numbers.
+
+    Complex noise turns all amplitudes by some common phase, which means nothing, but
+    would put the cut of the logarithm anywhere among them.
+
+    Args:
+        log_psi: (params, sigma (B, N)) -> log psi (B,).
+        params: a dictionary; returned unchanged if psi is real.
+        leaf: the parameter to turn.
+        power: how often it is a factor of psi.
+        problem: gives configurations.
+        key: for the configurations.
+    """
+    if problem.dtype == "real":
+        return params
+    bits = jax.random.bits(key, (problem.space.n_sites, 64), jnp.uint32)
+    phase = log_psi(params, problem.space.random(bits)).imag
+    angle = jnp.arctan2(jnp.mean(jnp.sin(phase)), jnp.mean(jnp.cos(phase))) / power
+    turn = lax.complex(jnp.cos(angle), -jnp.sin(angle))
+    return params | {leaf: params[leaf] * turn}

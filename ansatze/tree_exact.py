@@ -13,15 +13,14 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from ansatze.merges import Bilinear, Merge, Weights, contract, select
-from ansatze.scaled import largest
+from ansatze.scaled import draw_state, largest
 from ansatze.trees import Tree
-from vmc.base import Exact, Key, Params, Problem
+from vmc.base import Exact, Params, Problem
 from vmc.chunking import chunk_size, default_budget, map_chunks
 from vmc.errors import JobError
 from vmc.space import Spins
@@ -138,7 +137,7 @@ class TreeExact:
         return self.grams(params, allowed).log_norm
 
     def sample(
-        self, params: Params, key: Key, n: int, allowed: Array | None = None
+        self, params: Params, words: Array, allowed: Array | None = None
     ) -> tuple[Array, Array]:
         """Independent draws of |psi|^2, conditioned on the allowed local states.
 
@@ -147,18 +146,17 @@ class TreeExact:
 
         Args:
             params: parameters.
-            key: random key.
-            n: number of draws.
+            words: uint32 (N, B), one uniform random word per site and draw.
             allowed: see `log_norm`; clamps sites to given states.
 
         Returns:
-            sigma int8 (n, N) and the logarithm of its (conditional) probability,
-            normalised by construction, (n,).
+            sigma int8 (B, N) and the logarithm of its (conditional) probability,
+            normalised by construction, (B,).
         """
-        tree = self.tree
+        tree, n = self.tree, words.shape[1]
+        words = words[tree.order]
         mask, grams = self.mask(allowed), self.grams(params, allowed)
         table = tree.table(params)
-        uniform = jax.random.uniform(key, (tree.n_sites, n), tree.real)
         n_levels = len(tree.levels)
         state = Descent(
             tuple(jnp.zeros((n, m.c_in, m.c_in), tree.dtype) for m in tree.levels),
@@ -168,7 +166,7 @@ class TreeExact:
         )
         zero = jnp.zeros((), jnp.int32)
         state = self.descend(params, grams, n_levels, zero, state)
-        state = self.draw(table, mask, uniform, zero, state)
+        state = self.draw(table, mask, words, zero, state)
         branches = [
             functools.partial(self.advance, params, grams, level)
             for level in range(n_levels)
@@ -183,7 +181,7 @@ class TreeExact:
                 if inner
                 else branches[0](i, state)
             )
-            return self.draw(table, mask, uniform, i, state)
+            return self.draw(table, mask, words, i, state)
 
         inner = self.strides[1:-1]
         state = lax.fori_loop(1, tree.n_sites, step, state)
@@ -239,24 +237,20 @@ class TreeExact:
         return out / largest(out.reshape(n, -1))[..., None]
 
     def draw(
-        self, table: Array, mask: Array, uniform: Array, i: Array, state: Descent
+        self, table: Array, mask: Array, words: Array, i: Array, state: Descent
     ) -> Descent:
         """Draw the state of leaf i from its conditional probability."""
         vectors = table[i]
         prob = contract("bcd,ct,dt->tb", state.e[0], vectors, jnp.conj(vectors)).real
         prob = jnp.maximum(prob, 0) * mask[i][:, None]
-        total = jnp.sum(prob, axis=0)
-        # States with probability zero are never drawn: uniform < 1.
-        steps = jnp.cumsum(prob, axis=0)[:-1] <= (uniform[i] * total)[None]
-        index = jnp.sum(steps, axis=0, dtype=jnp.int32)
-        log_prob = state.log_prob + jnp.log(select(prob, index, 0) / total)
+        index, log_prob = draw_state(prob, words[i])
         y = select(vectors[..., None], index[None])
         slot = i % self.tree.levels[0].window
         first = state.y[0].at[slot].set(y)
         return state._replace(
             y=(first, *state.y[1:]),
             index=state.index.at[i].set(index),
-            log_prob=log_prob,
+            log_prob=state.log_prob + log_prob,
         )
 
     def purity(self, params: Params, region: Sequence[int] | np.ndarray) -> Array:

@@ -152,23 +152,26 @@ class Tree:
             scale = scale + jnp.sum(jnp.log(norm), axis=0)
         return log_amplitude(cache.value, scale)
 
-    def environments(self, params: Params, cache: TreeCache) -> list[Array]:
+    def environments(
+        self, params: Params, cache: TreeCache
+    ) -> tuple[list[Array], list[Array]]:
         """One sweep down: environments of the leaves and of every merge's results.
 
         Returns:
             L + 1 arrays (n, c, B) with max |g| = 1; entry l belongs to the existing
-            inputs of level l, the last to the root.
+            inputs of level l, the last to the root; and `open` of every level.
         """
         g = jnp.ones((1, 1, *cache.value.shape), self.dtype)
-        out = [g]
+        out, opened = [g], []
         for level in reversed(range(len(self.levels))):
             merge = self.levels[level]
             w = merge.weights(params, np.arange(merge.n_out))
-            g = merge.down(w, self.windows(level, cache.x[level]), g)
+            opened.append(merge.open(w, g))
+            g = merge.down(opened[-1], self.windows(level, cache.x[level]))
             g = g.reshape(-1, *g.shape[2:])[: merge.n_in]
             g = g / largest(g, axis=1)
             out.append(g)
-        return out[::-1]
+        return out[::-1], opened[::-1]
 
     def output(self, cache: TreeCache, level: int) -> Array:
         """Results of the merges of a level before normalisation, (n_out, c, B)."""
@@ -211,6 +214,30 @@ class Tree:
         table = params[self.leaf_name][nodes % self.leaf_period]
         return select(table[..., None], index[:, :, None])
 
+    def changed(
+        self, cache: TreeCache, level: int, nodes: Array, x: Array, parent: Array
+    ) -> Array:
+        """Children of some merges, with changed nodes.
+
+        Args:
+            cache: the unchanged walkers.
+            level: of the nodes.
+            nodes: int (K, k), for K independent changes of k nodes at a time; equal
+                nodes of one change have equal vectors.
+            x: their new vectors, (K, k, c, B).
+            parent: which merges, int (K, p).
+
+        Returns:
+            (K p, P, c, B).
+        """
+        window = self.levels[level].window
+        kids = self.windows(level, cache.x[level])[parent]
+        child = parent[..., None] * window + jnp.arange(window)[None, None]
+        for b in range(nodes.shape[1]):
+            hit = child == nodes[:, b, None, None]
+            kids = jnp.where(hit[..., None, None], x[:, b, None, None], kids)
+        return kids.reshape(-1, *kids.shape[2:])
+
     def merged(
         self,
         params: Params,
@@ -222,35 +249,22 @@ class Tree:
     ) -> Array:
         """Results of the merges above changed nodes, not normalised.
 
-        Args:
-            params: parameters.
-            cache: the unchanged walkers.
-            level: of the nodes.
-            nodes: int (K, k), for K independent changes of k nodes at a time; equal
-                nodes of one change have equal vectors.
-            x: their new vectors, (K, k, c, B).
-            united: whether the nodes of each change have one common parent.
+        Args as in `changed`; united: the nodes of each change have one common parent.
 
         Returns:
             (K, k, c', B), one for each changed node; (K, 1, c', B) if united.
         """
         merge = self.levels[level]
         parent = (nodes[:, :1] if united else nodes) // merge.window
-        kids = self.windows(level, cache.x[level])[parent]
-        child = parent[..., None] * merge.window + jnp.arange(merge.window)[None, None]
-        for b in range(nodes.shape[1]):
-            hit = child == nodes[:, b, None, None]
-            kids = jnp.where(hit[..., None, None], x[:, b, None, None], kids)
-        flat = parent.reshape(-1)
-        kids = kids.reshape(-1, *kids.shape[2:])
-        out = merge.up(merge.weights(params, flat), kids)
+        kids = self.changed(cache, level, nodes, x, parent)
+        out = merge.up(merge.weights(params, parent.reshape(-1)), kids)
         return out.reshape(*parent.shape, *out.shape[1:])
 
     def log_ratios(
         self, params: Params, cache: TreeCache, sigma: Array, moves: Moves
     ) -> Array:
         """Log psi(moved) - log psi, complex (K, B)."""
-        g = self.environments(params, cache)
+        g, opened = self.environments(params, cache)
         sites, shift = jnp.asarray(moves.sites), jnp.asarray(moves.shift)
         nodes, index = self.changes(params, sigma, sites, shift)
         if nodes.shape[1] == 1:
@@ -260,13 +274,14 @@ class Tree:
                 psi = contract("nct,ncb->ntb", self.table(params), psi)
             psi, old = psi[nodes[:, 0]], self.indices(jnp.asarray(sigma))[nodes[:, 0]]
             return log_quotient(select(psi, index[:, 0], 1), select(psi, old, 1))
-        return self.many_sites(params, cache, g, nodes, index)
+        return self.many_sites(params, cache, g, opened, nodes, index)
 
     def many_sites(
         self,
         params: Params,
         cache: TreeCache,
         g: list[Array],
+        opened: list[Array],
         nodes: Array,
         index: Array,
     ) -> Array:
@@ -281,6 +296,10 @@ class Tree:
         chunk = chunk_size(n_moves, width * self.dtype.itemsize, default_budget() // 8)
         # Many chunks, so that few of them hold moves of different levels.
         chunk = min(chunk, max(1, n_moves // 16))
+        old = [
+            jnp.sum(g[level + 1] * self.output(cache, level), axis=1)
+            for level in range(len(self.levels))
+        ]
 
         def close(level: int, nodes: Array, index: Array) -> tuple[Array, Array]:
             x = self.leaf_vectors(params, nodes, index)
@@ -288,11 +307,11 @@ class Tree:
                 x = self.merged(params, cache, below, nodes, x)
                 nodes = nodes // self.levels[below].window
                 x = x / cache.norms[below][nodes][:, :, None]
-            new = self.merged(params, cache, level, nodes, x, united=True)
-            parent = nodes[:, 0] // self.levels[level].window
-            e = g[level + 1][parent]
-            old = self.output(cache, level)[parent]
-            return jnp.sum(e * new[:, 0], axis=1), jnp.sum(e * old, axis=1)
+            merge = self.levels[level]
+            parent = nodes[:, :1] // merge.window
+            kids = self.changed(cache, level, nodes, x, parent)
+            new = merge.close(opened[level][parent[:, 0]], kids)
+            return new, old[level][parent[:, 0]]
 
         def some(part: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             nodes, index, top = part
@@ -360,7 +379,7 @@ class Tree:
     def scores(self, params: Params, sigma: Array) -> dict[str, ScoreFactors]:
         """Structured scores of every leaf of the parameters."""
         cache = self.cache(params, sigma)
-        g = self.environments(params, cache)
+        g, _ = self.environments(params, cache)
         out: dict[str, Any] = {}
         if self.leaf_name is not None:
             index = self.indices(jnp.asarray(sigma))

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from ansatze.merges import Bilinear, contract
-from ansatze.scaled import calibrate, largest, near_one
+from ansatze.scaled import calibrate, largest, near_one, without_phase
 from ansatze.tree_exact import exact_of
 from ansatze.tree_family import refuse_symmetry, tree_wavefunction
 from ansatze.tree_order import block_bounds, level_sizes, site_order
@@ -64,7 +64,9 @@ def ttn(problem: Problem, *, bond_dimension: int | None = None) -> WaveFunction:
         def at(scale: Array) -> Params:
             return jax.tree.map(lambda x: near_one(x, scale), noise)
 
-        return calibrate(tree.log_psi, at, problem, keys[-1])
+        params = calibrate(tree.log_psi, at, problem, keys[-1])
+        root = f"T{len(tree.levels) - 1}"
+        return without_phase(tree.log_psi, params, root, 1, problem, keys[-1])
 
     return tree_wavefunction(tree, init, exact_of(tree, problem))
 

@@ -21,6 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Exact energies that a job does not find for itself: psi is confined to a symmetry
+#: sector, so that the report quotes none.
+REFERENCES = {"j1j2-4x4": -8.45792335}
+
 #: name -> (job, limit on the relative error, limit on seconds)
 CASES: dict[str, tuple[str, float, float]] = {
     "tfim-64": (
@@ -127,13 +131,17 @@ def run(job: str, seed: int, extra: list[str]) -> dict:
 def row(name: str, results: list[dict]) -> str:
     """A line of the table; runs that failed count as an infinite error."""
     _, limit, seconds = CASES[name]
-    errors = [abs(r.get("relative_error") or float("inf")) for r in results]
     walls = [r["wall"] for r in results]
-    below = sum(
-        r["energy"]["mean"] < r["exact"]["energy"] - 4 * r["energy"]["error"]
-        for r in results
-        if r.get("exact")
-    )
+    errors, below = [], 0
+    for r in results:
+        known = r.get("exact") or {}
+        exact = known.get("energy", REFERENCES.get(name))
+        if "energy" not in r or exact is None:
+            errors.append(float("inf"))
+            continue
+        mean, error = r["energy"]["mean"], r["energy"]["error"]
+        errors.append(abs(mean / exact - 1))
+        below += mean < exact - 4 * error
     passed = statistics.median(errors) <= limit and max(walls) <= seconds and not below
     return (
         f"| {name} | {statistics.median(errors):.1e} | {max(errors):.1e} | "

@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hamiltonians.algebra import Operator
-from hamiltonians.spin_algebra import (
-    Factors,
-    Local,
-    SpinLabel,
-    accumulate,
-    ladder_table,
+from hamiltonians.conservation import (
+    blockade_violation,
+    charge_violation,
+    sz_violation,
+    text,
 )
+from hamiltonians.spin_algebra import Factors, Local, SpinLabel, ladder_table
 from hamiltonians.tables import Block, SiteTables, TermHamiltonian
 from vmc.base import Moves
 from vmc.errors import JobError
-from vmc.space import Spins, spins
+from vmc.space import Charge, Spins, spins
 
 __all__ = ["TermHamiltonian", "compile_operator"]
 
@@ -39,6 +39,8 @@ def compile_operator(
     total_sz: float | None = None,
     local_dims: Sequence[int] | None = None,
     signs: Sequence[int] | np.ndarray | None = None,
+    charges: Sequence[Charge] = (),
+    blockade: Sequence[Sequence[int]] | np.ndarray = (),
 ) -> TermHamiltonian:
     """Compile an operator to tables.
 
@@ -49,22 +51,20 @@ def compile_operator(
         local_dims: 2 S + 1 per site; by default what the operator says, and 2 for
             sites that it does not touch.
         signs: sign gauge, see `TermHamiltonian.with_signs`.
+        charges: other charges to fix, such as a parity.
+        blockade: pairs of sites, such as ``lattice.edges(1)``, of which at most one
+            may be down: the constrained space of the PXP model.
 
     Raises:
         JobError: the operator is not Hermitian (the message names a term that lacks
-            its conjugate), touches a site outside, does not conserve Sz although a
-            sector is asked for, or the sector is empty.
+            its conjugate), touches a site outside, does not conserve Sz, a charge or
+            the blockade although a sector is asked for, or the sector is empty.
     """
-    space = _space(op, n_sites, total_sz, local_dims)
+    space = _space(op, n_sites, total_sz, local_dims, charges, blockade)
     coefficients = op.coefficients
     _check_hermitian(op)
-    violation = _sz_violation(coefficients)
-    if total_sz is not None and violation is not None:
-        raise JobError(
-            f"total_sz = {total_sz} was asked for, but the Hamiltonian does not "
-            f"conserve the total Sz: its term {violation} changes it. Leave total_sz "
-            "free."
-        )
+    violation = sz_violation(coefficients)
+    _check_conserved(op, space, violation)
     rows = _Rows(space)
     grouped = _grouped(coefficients, rows)
     if space.is_spin_half and violation is None:
@@ -87,6 +87,8 @@ def _space(
     n_sites: int,
     total_sz: float | None,
     local_dims: Sequence[int] | None,
+    charges: Sequence[Charge],
+    blockade: Sequence[Sequence[int]] | np.ndarray,
 ) -> Spins:
     if not isinstance(op, Operator):
         raise JobError(
@@ -110,16 +112,42 @@ def _space(
                     f"but the operator acts on it as a spin {(used[site] - 1) / 2}"
                 )
         dims = list(local_dims)
-    return spins(n_sites, spin=[(d - 1) / 2 for d in dims], total_sz=total_sz)
+    return spins(
+        n_sites,
+        spin=[(d - 1) / 2 for d in dims],
+        total_sz=total_sz,
+        charges=charges,
+        blockade=blockade,
+    )
+
+
+def _check_conserved(op: Operator, space: Spins, sz_changed_by: str | None) -> None:
+    if space.total_sz is not None and sz_changed_by is not None:
+        raise JobError(
+            f"total_sz = {space.total_sz} was asked for, but the Hamiltonian does not "
+            f"conserve the total Sz: its term {sz_changed_by} changes it. Leave "
+            "total_sz free."
+        )
+    for charge in space.charges:
+        if violation := charge_violation(op.coefficients, charge):
+            raise JobError(
+                f"the Hamiltonian does not conserve the charge with weights "
+                f"{list(charge.weights)} (modulus {charge.modulus}): its term "
+                f"{violation} changes it. Leave this charge out."
+            )
+    if space.blockade and (violation := blockade_violation(op, space.blockade)):
+        raise JobError(
+            "the Hamiltonian leaves the constrained space: its term "
+            f"{violation} can lower two sites that exclude each other. Leave the "
+            "blockade out, or put projectors into the terms as the model pxp does."
+        )
 
 
 def _check_hermitian(op: Operator) -> None:
     values = op.coefficients
     for factors, c in values.items():
         if not cmath.isfinite(c):
-            raise JobError(
-                f"term {_text(factors, c)} has a coefficient that overflowed"
-            )
+            raise JobError(f"term {text(factors, c)} has a coefficient that overflowed")
     dagger = op.dagger()
     if op == dagger:
         return
@@ -130,48 +158,9 @@ def _check_hermitian(op: Operator) -> None:
         sites = {s for s, _ in factors}
         factors = next(f for f in values if sites & {s for s, _ in f})
     raise JobError(
-        f"the Hamiltonian is not Hermitian: its term {_text(factors, values[factors])} "
+        f"the Hamiltonian is not Hermitian: its term {text(factors, values[factors])} "
         "lacks its conjugate. Add the adjoint, as in H + H.dagger()."
     )
-
-
-def _sz_violation(coefficients: Mapping[Factors, complex]) -> str | None:
-    """A term that changes the total Sz, or None if it is conserved.
-
-    Computed from the commutator [Sz, H] term by term, so long strings cost no more
-    than their length.
-    """
-    image: dict[Factors, complex] = {}
-    origin: dict[Factors, Factors] = {}
-    for factors, c in coefficients.items():
-        changed = _commutator_with_sz(factors, c)
-        for key, _ in changed:
-            origin.setdefault(key, factors)
-        accumulate(image, changed)
-    scale = max(map(abs, coefficients.values()), default=0.0)
-    for key, c in image.items():
-        if abs(c) > 10 * _ROUNDING * scale:
-            return _text(origin[key], coefficients[origin[key]])
-    return None
-
-
-def _commutator_with_sz(factors: Factors, c: complex) -> list[tuple[Factors, complex]]:
-    changed: list[tuple[Factors, complex]] = []
-    raised = 0
-    for position, (site, a) in enumerate(factors):
-        if isinstance(a, SpinLabel):
-            raised += a.raising
-        elif a != "Z":
-            other: tuple[int, Local] = (site, "Y" if a == "X" else "X")
-            key = (*factors[:position], other, *factors[position + 1 :])
-            changed.append((key, c * (1j if a == "X" else -1j)))
-    if raised:
-        changed.append((factors, c * raised))
-    return changed
-
-
-def _text(factors: Factors, c: complex) -> str:
-    return repr(Operator({factors: c}, {}))
 
 
 # ---- terms to strings ------------------------------------------------------

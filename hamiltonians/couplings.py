@@ -105,16 +105,20 @@ def random_stream(name: str, seed: int | None) -> np.random.Generator:
     return np.random.default_rng([int(seed), zlib.crc32(name.encode())])
 
 
-def bond_phases(lattice: Lattice, bonds: Bonds, twist: Any) -> np.ndarray | None:
+def bond_phases(
+    lattice: Lattice, bonds: Bonds, twist: Any, *, spread: bool = True
+) -> np.ndarray | None:
     """Phase of S+_i S-_j on every bond (i, j) of a twisted boundary, (n_edges,).
 
-    The twist is spread evenly: a path once around period d collects twist[d], and
-    translations stay symmetries.  None without a twist.
+    A path once around period d collects twist[d].  None without a twist.
 
     Args:
         lattice: the torus.
         bonds: one of its shells.
         twist: an angle (along the first direction), or one per direction.
+        spread: True shares it evenly, so that translations stay symmetries: right
+            where the exchange is invariant under rotations about z.  False puts it
+            on the bonds that cross the boundary, right always.
 
     Raises:
         JobError: a twist along an open direction, on a graph, or on a torus so small
@@ -143,7 +147,11 @@ def bond_phases(lattice: Lattice, bonds: Bonds, twist: Any) -> np.ndarray | None
             "two ways with different phases. Use at least 3 cells per direction."
         )
     turns = np.linalg.pinv(lattice.grid.spanning @ lattice.vectors)
-    return bonds.vectors @ turns @ theta
+    if spread:
+        return bonds.vectors @ turns @ theta
+    first, second = lattice.positions[bonds.sites[:, 0]], lattice.positions
+    crossed = (first + bonds.vectors - second[bonds.sites[:, 1]]) @ turns
+    return np.rint(crossed) @ theta
 
 
 def _list(name: str, value: Any, n: int, what: str) -> np.ndarray:

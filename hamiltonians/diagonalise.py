@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
-from hamiltonians.facts import row_tables
-from hamiltonians.tables import Block, TermHamiltonian
+from hamiltonians.matrix import CHUNK, Rows, SymmetricRows
+from hamiltonians.symmetric import SymmetrySector
+from hamiltonians.tables import TermHamiltonian
 from vmc.errors import JobError
 
-#: Default limit of the memory that a matrix may take.
+#: Default limit of the memory that a diagonalisation may take, bytes.
 MEMORY_LIMIT = 4 * 2**30
 
 #: Up to this dimension all levels are computed.
 _DENSE = 512
-#: Matrix elements computed at once.
-_CHUNK = 2**21
+#: Vectors that Lanczos holds at least, work space included.
+_VECTORS = 24
 #: Relative residuals of Lanczos vectors: of results, and of the search for copies.
 _TIGHT, _LOOSE = 1e-12, 1e-5
 #: Levels closer than this times the largest element are one level.
@@ -32,7 +32,7 @@ class Levels(NamedTuple):
 
     Attributes:
         energies: (n,), ascending.
-        vectors: (dim, n), normalised, in the order of ``space.all_states()``.
+        vectors: (n_states, n), normalised, in the order of ``space.all_states()``.
     """
 
     energies: np.ndarray
@@ -44,16 +44,85 @@ class Levels(NamedTuple):
         width = _DEGENERATE * max(1.0, float(np.abs(self.energies).max()))
         return int(np.sum(self.energies - self.energies[0] <= width))
 
+    @property
+    def gap(self) -> float | None:
+        """Distance of the next level from the ground level; None if not listed."""
+        n = self.degeneracy
+        if n == len(self.energies):
+            return None
+        return float(self.energies[n] - self.energies[0])
+
+
+class Plan(NamedTuple):
+    """How a diagonalisation will be done.
+
+    Attributes:
+        method: "dense" (all levels), "sparse" (Lanczos on a stored matrix) or
+            "matrix-free" (Lanczos; elements are computed whenever they are needed).
+        dimension: states of the (symmetry) sector; about, with a symmetry.
+        n_bytes: upper estimate of the memory.
+    """
+
+    method: Literal["dense", "sparse", "matrix-free"]
+    dimension: int
+    n_bytes: int
+
+
+def plan(
+    ham: TermHamiltonian,
+    k: int = 1,
+    *,
+    symmetry: SymmetrySector | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Plan:
+    """Choose a method that fits; nothing large is made.
+
+    Args:
+        ham: the Hamiltonian.
+        k: levels wanted.
+        symmetry: representation to work in, or None.
+        memory_limit: bytes.
+
+    Raises:
+        JobError: k is impossible, or not even the vectors fit.
+    """
+    n_states = ham.space.n_states
+    if not 1 <= k <= n_states:
+        raise JobError(
+            f"k = {k} levels were asked for; the sector has {n_states} states"
+        )
+    dim = n_states if symmetry is None else -(-n_states // len(symmetry.perms))
+    is_real = ham.is_real and (symmetry is None or symmetry.is_real)
+    entry = 8 if is_real else 16
+    listing = (3 if symmetry is None else 6) * 8 * n_states
+    width = ham.moves.n_moves + 1
+    work = 8 * 8 * CHUNK + listing
+    vectors = (_VECTORS + 2 * k) * dim * entry + k * n_states * entry
+    index = 4 if dim * width < 2**31 else 8
+    stored = 2 * dim * width * (entry + index)
+    full = dim <= _DENSE or k > dim // 4
+    if full and 3 * dim**2 * entry + listing <= memory_limit:
+        return Plan("dense", dim, 3 * dim**2 * entry + stored + listing)
+    for method, needed in (
+        ("sparse", work + vectors + stored),
+        ("matrix-free", work + vectors),
+    ):
+        if needed <= memory_limit and k < dim - 1:
+            return Plan(method, dim, needed)
+    raise JobError(
+        f"{k} levels of {n_states} states with {width - 1} moves each need about "
+        f"{(work + vectors) / 2**30:.3g} GiB for the vectors alone (and "
+        f"{stored / 2**30:.3g} GiB for a matrix); the limit is "
+        f"{memory_limit / 2**30:.3g} GiB. Ask for a smaller sector, a momentum, fewer "
+        "levels, or raise memory_limit."
+    )
+
 
 def estimate_bytes(ham: TermHamiltonian) -> int:
-    """Upper bound of the memory of the sparse matrix and of its diagonalisation."""
-    n_states = ham.space.n_states
-    entry = 8 if ham.is_real else 16
-    index = 4 if n_states * (ham.moves.n_moves + 1) < 2**31 else 8
-    matrix = n_states * (ham.moves.n_moves + 1) * (entry + index)
-    listing = n_states * (ham.space.n_sites + 8)
-    lanczos = 24 * n_states * entry
-    return 2 * matrix + listing + lanczos
+    """Upper bound of the memory of the sparse matrix and of its states."""
+    dim, width = ham.space.n_states, ham.moves.n_moves + 1
+    index = 4 if dim * width < 2**31 else 8
+    return 2 * dim * width * ((8 if ham.is_real else 16) + index) + 24 * dim
 
 
 def to_sparse(
@@ -79,53 +148,54 @@ def to_sparse(
             f"{memory_limit / 2**30:.3g} GiB. Ask for a smaller sector or raise "
             "memory_limit."
         )
-    states = ham.space.all_states()
-    strides = _strides(ham)
-    codes = _indices(ham, states) @ strides
-    step = max(1, _CHUNK // (ham.moves.n_moves + 1))
+    return _stored(Rows(ham))
+
+
+def _stored(rows: Rows) -> scipy.sparse.csr_matrix:
+    dim = rows.dim
+    wide = np.int32 if dim * rows.width < 2**31 else np.int64
     counts, columns, values = [np.zeros(1, np.int64)], [], []
-    wide = np.int32 if len(states) * (ham.moves.n_moves + 1) < 2**31 else np.int64
-    for start in range(0, len(states), step):
-        chunk = slice(start, start + step)
-        data, target = _rows_of_matrix(ham, states[chunk], codes[chunk], strides)
+    for start in range(0, dim, rows.step):
+        data, column = rows.rows(start, min(dim, start + rows.step))
         kept = data != 0
         counts.append(np.count_nonzero(kept, axis=1))
         values.append(data[kept])
-        found = target[kept]
-        if len(codes) < math.prod(ham.space.local_dims):
-            found = np.searchsorted(codes, found)
-        columns.append(found.astype(wide))
+        columns.append(column[kept].astype(wide))
     starts = np.cumsum(np.concatenate(counts)).astype(wide)
-    shape = (len(states), len(states))
     arrays = (np.concatenate(values), np.concatenate(columns), starts)
-    return scipy.sparse.csr_matrix(arrays, shape=shape)
+    matrix = scipy.sparse.csr_matrix(arrays, shape=(dim, dim))
+    if isinstance(rows, SymmetricRows):
+        matrix.sum_duplicates()
+    return matrix
 
 
 def dense(ham: TermHamiltonian, *, memory_limit: int = MEMORY_LIMIT) -> np.ndarray:
     """The full matrix (dim, dim); see `to_sparse`."""
-    _check_full(ham, 1, memory_limit)
-    return to_sparse(ham, memory_limit=memory_limit).toarray()
-
-
-def _check_full(ham: TermHamiltonian, copies: int, memory_limit: int) -> None:
-    needed = copies * ham.space.n_states**2 * (8 if ham.is_real else 16)
+    needed = ham.space.n_states**2 * (8 if ham.is_real else 16)
     if needed > memory_limit:
         raise JobError(
             f"a full matrix of {ham.space.n_states} states needs {needed / 2**30:.3g} "
             f"GiB; the limit is {memory_limit / 2**30:.3g} GiB. Use to_sparse, ask for "
             "fewer levels, or raise memory_limit."
         )
+    return to_sparse(ham, memory_limit=memory_limit).toarray()
 
 
 def ground_states(
-    ham: TermHamiltonian, k: int = 1, *, memory_limit: int = MEMORY_LIMIT
+    ham: TermHamiltonian,
+    k: int = 1,
+    *,
+    symmetry: SymmetrySector | None = None,
+    memory_limit: int = MEMORY_LIMIT,
 ) -> Levels:
     """The lowest levels, with all copies of degenerate ones.
 
     Args:
         ham: the Hamiltonian.
         k: levels wanted; a degenerate level is never cut, so that there may be more.
-        memory_limit: bytes.
+        symmetry: look only among states of this representation, see
+            `hamiltonians.symmetric.symmetry_sector`.
+        memory_limit: bytes; decides whether the matrix is stored, see `plan`.
 
     Returns:
         `Levels`, which unpacks as (energies, vectors).
@@ -133,21 +203,59 @@ def ground_states(
     Raises:
         JobError: k is not between 1 and the dimension, or memory is short.
     """
-    dim = ham.space.n_states
-    if not 1 <= k <= dim:
-        raise JobError(f"k = {k} levels were asked for; the sector has {dim} states")
-    full = dim <= _DENSE or k > dim // 4
-    if full:
-        _check_full(ham, 3, memory_limit)
-    matrix = to_sparse(ham, memory_limit=memory_limit)
-    scale = max(1.0, float(abs(matrix).max()) if matrix.nnz else 0.0)
-    if full:
-        energies, vectors = scipy.linalg.eigh(matrix.toarray())
+    method = plan(ham, k, symmetry=symmetry, memory_limit=memory_limit).method
+    rows = Rows(ham) if symmetry is None else SymmetricRows(ham, symmetry)
+    if k > rows.dim:
+        raise JobError(
+            f"k = {k} levels were asked for; the sector has {rows.dim} states"
+        )
+    if rows.dim <= _DENSE and method != "dense":
+        method = "dense"  # the orbits were fewer than estimated
+    if method == "matrix-free":
+        problem: Any = _Recomputed(rows)
+        scale = max(1.0, problem.largest)
     else:
-        energies, vectors = _lanczos(matrix, k, _DEGENERATE * scale)
+        problem = _stored(rows)
+        scale = max(1.0, float(abs(problem).max()) if problem.nnz else 0.0)
+    if method == "dense":
+        energies, vectors = scipy.linalg.eigh(problem.toarray())
+    else:
+        energies, vectors = _lanczos(problem, k, _DEGENERATE * scale)
     last = energies[k - 1] + _DEGENERATE * scale
     n = int(np.searchsorted(energies, last, side="right"))
-    return Levels(energies[:n], vectors[:, :n])
+    energies, vectors = energies[:n], vectors[:, :n]
+    if isinstance(rows, SymmetricRows):
+        vectors = rows.expanded(vectors)
+    return Levels(energies, vectors)
+
+
+class _Recomputed:
+    """A matrix whose elements are computed in every product."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.dtype = rows.dtype
+        self.shape = (rows.dim, rows.dim)
+        self.largest = 0.0
+        self._diagonal = np.zeros(rows.dim)
+        for start in range(0, rows.dim, rows.step):
+            stop = min(rows.dim, start + rows.step)
+            data, column = rows.rows(start, stop)
+            self.largest = max(self.largest, float(np.abs(data).max()))
+            own = column == np.arange(start, stop)[:, None]
+            self._diagonal[start:stop] = np.where(own, data.real, 0).sum(axis=1)
+
+    def diagonal(self) -> np.ndarray:
+        """The diagonal, float (dim,)."""
+        return self._diagonal
+
+    def __matmul__(self, x: np.ndarray) -> np.ndarray:
+        out = np.empty(len(x), np.result_type(self.dtype, x.dtype))
+        step, dim = self._rows.step, len(x)
+        for start in range(0, dim, step):
+            data, column = self._rows.rows(start, min(dim, start + step))
+            out[start : start + step] = np.sum(data * x[column], axis=1)
+        return out
 
 
 class _Lifted(scipy.sparse.linalg.LinearOperator):
@@ -155,7 +263,7 @@ class _Lifted(scipy.sparse.linalg.LinearOperator):
 
     def __init__(
         self,
-        matrix: scipy.sparse.csr_matrix,
+        matrix: Any,
         energies: np.ndarray,
         vectors: np.ndarray,
     ) -> None:
@@ -174,9 +282,7 @@ class _Lifted(scipy.sparse.linalg.LinearOperator):
         return result
 
 
-def _lanczos(
-    matrix: scipy.sparse.csr_matrix, k: int, width: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _lanczos(matrix: Any, k: int, width: float) -> tuple[np.ndarray, np.ndarray]:
     """The k lowest levels and every copy of them.
 
     Lanczos sees one copy of a degenerate level per start vector: the levels found
@@ -185,7 +291,7 @@ def _lanczos(
     """
     rng = np.random.default_rng(7)
     energies = np.zeros(0)
-    vectors = np.zeros((len(matrix.indptr) - 1, 0), matrix.dtype)
+    vectors = np.zeros((matrix.shape[0], 0), matrix.dtype)
     wanted = k
     while True:
         problem = _Lifted(matrix, energies, vectors)
@@ -215,75 +321,3 @@ def _lowest(
     options: Any = {"tol": tolerance, "v0": rng.normal(size=problem.shape[0])}
     energies, vectors = scipy.sparse.linalg.eigsh(problem, k=k, which="SA", **options)
     return np.asarray(energies), np.asarray(vectors)
-
-
-# ---- the matrix, in NumPy --------------------------------------------------
-
-
-def _strides(ham: TermHamiltonian) -> np.ndarray:
-    """Place values of the local indices; site 0 is the slowest."""
-    dims = [int(d) for d in ham.space.local_dims]
-    return np.array([math.prod(dims[i + 1 :]) for i in range(len(dims))], np.int64)
-
-
-def _indices(ham: TermHamiltonian, states: np.ndarray) -> np.ndarray:
-    """Local indices (d - 1 - sigma) / 2, int64 (n, N)."""
-    dims = np.asarray(ham.space.local_dims, np.int64)
-    return (dims - 1 - states) // 2
-
-
-def _rows_of_matrix(
-    ham: TermHamiltonian, states: np.ndarray, codes: np.ndarray, strides: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Elements and codes of their columns, (n, K + 1) each; the diagonal is last."""
-    index = _indices(ham, states)
-    rows = _row_values(ham, states, index)
-    n, n_moves = len(states), ham.moves.n_moves
-    data = np.zeros((n, n_moves + 1), np.float64 if ham.is_real else np.complex128)
-    target = np.empty((n, n_moves + 1), np.int64)
-    target[:, -1] = codes
-    data[:, -1] = float(np.asarray(ham.offset))
-    for block in ham.diagonal_blocks:
-        data[:, -1] += _string_sums(block, rows).sum(axis=0)
-    start = 0
-    for block in ham.blocks:
-        stop = start + block.coefs.shape[0]
-        data[:, start:stop] = np.asarray(ham.constants)[start:stop]
-        data[:, start:stop] += _string_sums(block, rows).T
-        start = stop
-    dims = np.append(np.asarray(ham.space.local_dims, np.int64), 1)
-    padded = np.append(index, np.zeros((n, 1), np.int64), axis=1)
-    places = np.append(strides, 0)
-    sites, shifts = np.asarray(ham.moves.sites), np.asarray(ham.moves.shift)
-    for move in range(n_moves):
-        old = padded[:, sites[move]]
-        change = (old + shifts[move]) % dims[sites[move]] - old
-        target[:, move] = codes + change @ places[sites[move]]
-        if ham.masks_sz:
-            data[change.sum(axis=1) != 0, move] = 0.0
-    return data, target
-
-
-def _row_values(
-    ham: TermHamiltonian, states: np.ndarray, index: np.ndarray
-) -> np.ndarray:
-    """Values of all rows and, last, of the row of ones: (R + 1, n)."""
-    if ham.tables is None:
-        rows = states.T.astype(np.float64)
-    else:
-        sites, _ = row_tables(ham)
-        local = index[:, np.array(sites, np.int64)].T
-        rows = np.take_along_axis(np.asarray(ham.tables.values), local, axis=1)
-    return np.concatenate([rows, np.ones((1, len(states)))])
-
-
-def _string_sums(block: Block, rows: np.ndarray) -> np.ndarray:
-    """sum_t coefs * prod rows for every move of a block: (moves, n)."""
-    coefs, index = np.asarray(block.coefs), np.asarray(block.rows)
-    total = np.zeros((len(coefs), rows.shape[1]), coefs.dtype)
-    for t in range(index.shape[1]):
-        string = np.ones((len(coefs), rows.shape[1]))
-        for z in range(index.shape[2]):
-            string *= rows[index[:, t, z]]
-        total += coefs[:, t, None] * string
-    return total

@@ -290,7 +290,9 @@ def _haldane_shastry(
 def _shastry_sutherland(
     lattice: Lattice, keys: dict[str, Any], total_sz: float | None
 ) -> Answer:
-    square = per_bond(lattice, "J", keys["J"], 1, None)
+    if not isinstance(keys["Jprime"], int | float):
+        return None
+    square = per_bond(lattice, "J", keys["J"], 1, keys["disorder_seed"])
     dimer = number("Jprime", keys["Jprime"])
     # Proof by triangles: the dimer state is the ground state up to J = J'/2.
     if (

@@ -245,6 +245,8 @@ def mean_diagonal(ham: TermHamiltonian, *, sector: bool) -> float:
             0
         ]
     total = float(np.asarray(ham.offset))
+    if sector and ham.space.has_rules:
+        return total + _rules_mean(ham)
     for string, weight in weights.items():
         columns = [tables[t][:d] for d, t in string]
         if sector and ham.space.twice_sz is not None:
@@ -272,6 +274,37 @@ def _sector_mean(
         for x in range(len(weight))
     ]
     return float(weight @ np.array(shares))
+
+
+def _rules_mean(ham: TermHamiltonian) -> float:
+    """Mean of all strings of the diagonal over a sector of charges, exactly.
+
+    One pass through the automaton of the sector carries the sums of all strings; the
+    first column counts configurations.
+    """
+    row_sites, tables = row_tables(ham)
+    numbers = _table_numbers(ham)
+    coefs: list[float] = [0.0]
+    by_site: list[list[tuple[int, int]]] = [[] for _ in ham.space.local_dims]
+    for _, coef, rows in _moves_of(ham.diagonal_blocks):
+        for row in (r for r in rows[0] if r < len(row_sites)):
+            by_site[row_sites[row]].append((len(coefs), numbers[row]))
+        coefs.append(float(coef[0]))
+    if len(coefs) == 1:
+        return 0.0
+    layers = ham.space.layers
+    sums = np.ones((1, len(coefs)))
+    for site, steps in enumerate(layers.steps):
+        following = np.zeros((len(layers.ways[site + 1]), len(coefs)))
+        for a in range(steps.shape[1]):
+            factor = np.ones(len(coefs))
+            for string, table in by_site[site]:
+                factor[string] *= tables[table][a]
+            open_ = steps[:, a] >= 0
+            np.add.at(following, steps[open_, a], sums[open_] * factor)
+        sums = following / np.abs(following[:, 0]).max()
+    ended = sums.sum(axis=0)
+    return float(np.array(coefs) @ ended / ended[0])
 
 
 def _ways(dims: collections.Counter[int], largest: int) -> list[int]:

@@ -5,7 +5,7 @@ J > 0 is antiferromagnetic, and each bond counts once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,7 @@ def xyz(
     Jz: Coupling = 1.0,
     hx: Coupling = 0.0,
     hz: Coupling = 0.0,
+    twist: float | Sequence[float] = 0.0,
     disorder_seed: int | None = None,
 ) -> Operator:
     """H = sum_<ij> (Jx Sx Sx + Jy Sy Sy + Jz Sz Sz) - sum_i (hx Sx + hz Sz), S = 1/2.
@@ -109,13 +110,20 @@ def xyz(
         Jz: exchange of the z components, per bond.
         hx: field along x, per site.
         hz: field along z, per site.
+        twist: angle of the rotation about z that the spins undergo around the
+            periodic directions; it sits on the bonds that cross the boundary.
         disorder_seed: for couplings given as a distribution.
     """
+    bonds = lattice.bonds(1)
     each = [
         per_bond(lattice, name, value, 1, disorder_seed)
         for name, value in (("Jx", Jx), ("Jy", Jy), ("Jz", Jz))
     ]
-    terms = _exchange(lattice.bonds(1), *each)
+    zero = np.zeros(len(bonds.sites))
+    tensors = np.array([[each[0], zero, zero], [zero, each[1], zero]])
+    tensors = np.concatenate([tensors, [[zero, zero, each[2]]]])
+    phases = bond_phases(lattice, bonds, twist, spread=False)
+    terms = _tensor_terms(bonds, np.moveaxis(tensors, 2, 0), phases)
     for name, value, letter in (("hx", hx, "X"), ("hz", hz, "Z")):
         if not is_zero(value):
             field = per_site(lattice, name, value, disorder_seed)
@@ -180,7 +188,8 @@ def j1j2j3(
 def dm(
     lattice: Lattice,
     J: Coupling = 1.0,
-    D: float | Sequence[float] | np.ndarray = 0.1,
+    D: Any = 0.1,
+    twist: float | Sequence[float] = 0.0,
     disorder_seed: int | None = None,
 ) -> Operator:
     """H = J sum_<ij> S_i . S_j + sum_<ij> D . (S_i x S_j), spin operators (sigma / 2).
@@ -191,18 +200,28 @@ def dm(
     Args:
         lattice: any.
         J: exchange, per bond.
-        D: a number (along z), a vector of 3, or an array (n_edges, 3).
+        D: a number or distribution (along z), a vector of 3, or an array
+            (n_edges, 3).
+        twist: angle of the rotation about z around the periodic directions: spread
+            evenly over the bonds where all D are along z, else on the bonds that
+            cross the boundary.
         disorder_seed: for couplings given as a distribution.
     """
     bonds = lattice.bonds(1)
     plain = per_bond(lattice, "J", J, 1, disorder_seed)
-    vectors = _dm_vectors(D, len(bonds.sites))
-    terms = _exchange(bonds, plain, plain, plain)
-    for row, (i, j) in zip(vectors.tolist(), bonds.sites.tolist(), strict=True):
-        for c, (a, b) in zip(row, ("YZ", "ZX", "XY"), strict=True):
-            if c:
-                terms += [(c / 4, a + b, (i, j)), (-c / 4, b + a, (i, j))]
-    return Operator.from_terms(terms)
+    if isinstance(D, Mapping):
+        along_z = per_bond(lattice, "D", D, 1, disorder_seed)
+        vectors = np.stack([0 * along_z, 0 * along_z, along_z], axis=1)
+    else:
+        vectors = _dm_vectors(D, len(bonds.sites))
+    # D . (S_i x S_j) = sum_ab (sum_c eps_cab D_c) S_i^a S_j^b
+    x, y, z = vectors.T
+    zero = np.zeros(len(vectors))
+    crosses = np.array([[zero, z, -y], [-z, zero, x], [y, -x, zero]])
+    tensors = plain[:, None, None] * np.eye(3)[None] + np.moveaxis(crosses, 2, 0)
+    spread = not np.any(vectors[:, :2])
+    phases = bond_phases(lattice, bonds, twist, spread=spread)
+    return Operator.from_terms(_tensor_terms(bonds, tensors, phases))
 
 
 def majumdar_ghosh(lattice: Lattice, J: float = 1.0) -> Operator:
@@ -244,7 +263,10 @@ def haldane_shastry(lattice: Lattice, J: float = 1.0) -> Operator:
 
 
 def shastry_sutherland(
-    lattice: Lattice, J: Coupling = 1.0, Jprime: float = 1.0
+    lattice: Lattice,
+    J: Coupling = 1.0,
+    Jprime: Coupling = 1.0,
+    disorder_seed: int | None = None,
 ) -> Operator:
     """H = J sum_<ij> S_i . S_j + Jprime sum_dimers S_i . S_j, spin operators.
 
@@ -254,23 +276,27 @@ def shastry_sutherland(
     Args:
         lattice: of the family ``shastry_sutherland``.
         J: exchange of the square lattice, per bond.
-        Jprime: exchange of the dimers.
+        Jprime: exchange of the dimers, or one per dimer.
+        disorder_seed: for couplings given as a distribution.
     """
     if "dimers" not in lattice.features:
         raise JobError(
             f"{lattice!r} has no dimers; the model shastry_sutherland needs "
             'the lattice name = "shastry_sutherland"'
         )
-    square = per_bond(lattice, "J", J, 1, None)
+    square = per_bond(lattice, "J", J, 1, disorder_seed)
     terms = _exchange(lattice.bonds(1), square, square, square)
     pairs = np.array(lattice.features["dimers"], np.int64).reshape(-1, 2)
     dimers = Bonds(pairs, np.zeros((len(pairs), 2)), np.zeros(0), False)
-    strength = np.full(len(pairs), number("Jprime", Jprime))
+    strength = values("Jprime", Jprime, len(pairs), "dimers", disorder_seed)
     return Operator.from_terms(terms + _exchange(dimers, strength, strength, strength))
 
 
 def scalar_chirality(
-    lattice: Lattice, J: Coupling = 1.0, J_chi: Coupling = 0.5
+    lattice: Lattice,
+    J: Coupling = 1.0,
+    J_chi: Coupling = 0.5,
+    disorder_seed: int | None = None,
 ) -> Operator:
     """H = J sum_<ij> S_i . S_j + J_chi sum_triangles S_i . (S_j x S_k), S = sigma / 2.
 
@@ -280,14 +306,16 @@ def scalar_chirality(
         lattice: a lattice with triangles in the plane.
         J: exchange, per bond.
         J_chi: chirality of every triangle, or one per row of ``lattice.triangles``.
+        disorder_seed: for couplings given as a distribution.
     """
     if len(lattice.triangles) == 0:
         raise JobError(
             f"{lattice!r} has no triangles; scalar_chirality needs for example the "
             "triangular or kagome lattice"
         )
-    plain = per_bond(lattice, "J", J, 1, None)
-    each = values("J_chi", J_chi, len(lattice.triangles), "triangles", None)
+    plain = per_bond(lattice, "J", J, 1, disorder_seed)
+    n_triangles = len(lattice.triangles)
+    each = values("J_chi", J_chi, n_triangles, "triangles", disorder_seed)
     terms = _exchange(lattice.bonds(1), plain, plain, plain)
     signs = (("XYZ", 1), ("YZX", 1), ("ZXY", 1), ("XZY", -1), ("ZYX", -1), ("YXZ", -1))
     for c, (i, j, k) in zip(each.tolist(), lattice.triangles.tolist(), strict=True):
@@ -337,6 +365,32 @@ def _exchange(
         for s, (i, j) in zip(sine, bonds.sites.tolist(), strict=True):
             terms += [(s, "XY", (i, j)), (-s, "YX", (i, j))]
     return terms
+
+
+def _tensor_terms(
+    bonds: Bonds, tensors: np.ndarray, phases: np.ndarray | None
+) -> Terms:
+    """Terms of sum_ab M_ab S_i^a S_j^b, spin 1/2, with S_j turned about z.
+
+    Args:
+        bonds: the bonds (i, j).
+        tensors: M, float (n_edges, 3, 3).
+        phases: angle of every bond, or None: S-_j gains exp(i phase).
+    """
+    if phases is not None:
+        turn = np.zeros((len(phases), 3, 3))
+        turn[:, 0, 0] = turn[:, 1, 1] = np.cos(phases)
+        turn[:, 0, 1], turn[:, 1, 0] = np.sin(phases), -np.sin(phases)
+        turn[:, 2, 2] = 1.0
+        tensors = tensors @ turn
+    pairs = zip(tensors.tolist(), bonds.sites.tolist(), strict=True)
+    return [
+        (c / 4, "XYZ"[a] + "XYZ"[b], (i, j))
+        for tensor, (i, j) in pairs
+        for a, row in enumerate(tensor)
+        for b, c in enumerate(row)
+        if c or a == b
+    ]
 
 
 def _exchange_any_spin(

@@ -173,21 +173,28 @@ def rydberg(
     )
 
 
-def pxp(lattice: Lattice, Omega: Coupling = 1.0, penalty: float = 0.0) -> Operator:
+def pxp(
+    lattice: Lattice,
+    Omega: Coupling = 1.0,
+    penalty: float = 0.0,
+    disorder_seed: int | None = None,
+) -> Operator:
     """H = Omega sum_i sx_i prod_{j next to i} P_j + penalty sum_<ij> n_i n_j, Pauli.
 
     P = (1 + sz)/2 and n = 1 - P: an atom flips only while all its neighbours are in
     the ground state (spin up).  H never leaves the constrained space without excited
     neighbours, where the penalty vanishes.  The unconstrained space holds other,
     disconnected sectors: a positive penalty lifts them, so that a sampler of all
-    configurations finds the constrained ground state too.
+    configurations finds the constrained ground state too.  ``compile_operator`` with
+    ``blockade = lattice.edges(1)`` works in the constrained space itself.
 
     Args:
         lattice: any of coordination up to 6.
         Omega: flip amplitude, per site.
         penalty: energy of a pair of excited neighbours.
+        disorder_seed: for couplings given as a distribution.
     """
-    flip = per_site(lattice, "Omega", Omega, None)
+    flip = per_site(lattice, "Omega", Omega, disorder_seed)
     if lattice.coordination.max(initial=0) > 6:
         raise JobError(f"{lattice!r} has sites with more than 6 neighbours for pxp")
     terms: Terms = []

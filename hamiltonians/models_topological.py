@@ -22,6 +22,7 @@ def kitaev_honeycomb(
     hx: Coupling = 0.0,
     hy: Coupling = 0.0,
     hz: Coupling = 0.0,
+    disorder_seed: int | None = None,
 ) -> Operator:
     """H = -Kx sum_x sx sx - Ky sum_y sy sy - Kz sum_z sz sz, Pauli matrices.
 
@@ -38,6 +39,7 @@ def kitaev_honeycomb(
         hx: field along x, per site.
         hy: field along y, per site.
         hz: field along z, per site.
+        disorder_seed: for fields given as a distribution.
     """
     edges, colors = lattice.edges(1), lattice.edge_colors(1)
     ends = np.stack([edges, np.stack([colors, colors], axis=1)], axis=-1).reshape(-1, 2)
@@ -54,7 +56,7 @@ def kitaev_honeycomb(
         if exchange:
             terms += [(exchange, letter * 2, (i, j)) for letter in "XYZ"]
     for name, value in (("hx", hx), ("hy", hy), ("hz", hz)):
-        terms += _field(lattice, name, value)
+        terms += _field(lattice, name, value, seed=disorder_seed)
     return Operator.from_terms(terms)
 
 
@@ -64,6 +66,7 @@ def toric_code(
     J_face: float = 1.0,
     hx: Coupling = 0.0,
     hz: Coupling = 0.0,
+    disorder_seed: int | None = None,
 ) -> Operator:
     """H = -J_star sum_v prod sx - J_face sum_f prod sz - hx sum sx - hz sum sz, Pauli.
 
@@ -76,6 +79,7 @@ def toric_code(
         J_face: strength of the faces.
         hx: field along x, per link.
         hz: field along z, per link.
+        disorder_seed: for fields given as a distribution.
     """
     if not {"stars", "faces"} <= set(lattice.features):
         raise JobError(
@@ -85,7 +89,8 @@ def toric_code(
     star, face = -number("J_star", J_star), -number("J_face", J_face)
     terms: Terms = [(star, "X" * len(s), s) for s in lattice.features["stars"]]
     terms += [(face, "Z" * len(s), s) for s in lattice.features["faces"]]
-    terms += _field(lattice, "hx", hx) + _field(lattice, "hz", hz)
+    for name, value in (("hx", hx), ("hz", hz)):
+        terms += _field(lattice, name, value, seed=disorder_seed)
     return Operator.from_terms(terms)
 
 

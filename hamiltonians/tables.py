@@ -132,8 +132,10 @@ class TermHamiltonian:
             parts.append(_sums(block, rows, self.constants[start:stop, None]))
             start = stop
         values = jnp.concatenate(parts)
+        if self.space.has_rules:
+            values = jnp.where(self.space.allows(sigma, self.moves), values, 0)
         if self.masks_sz:
-            return jnp.where(self._keeps_sz(sigma), values, 0)
+            values = jnp.where(self._keeps_sz(sigma), values, 0)
         return values
 
     @property
@@ -264,6 +266,15 @@ class TermHamiltonian:
             JobError: perm is not a permutation of the sites.
         """
         return facts.is_invariant(self, perm)
+
+    def spectrum(self, k: int = 1, **options: Any) -> dict[str, Any]:
+        """The k lowest levels by exact diagonalisation.
+
+        Options and result: see `hamiltonians.spectrum.spectrum`.
+        """
+        from hamiltonians.spectrum import spectrum
+
+        return spectrum(self, k, **options)
 
     @property
     def memory_bytes(self) -> int:

@@ -16,11 +16,11 @@ LAYERS = [
     {"base", "errors"},
     {"space", "keys", "distributed", "chunking", "solvers"},
     {"stats", "flax_modules", "wavefunction", "moves"},
-    {"samplers", "estimators", "geometry"},
+    {"samplers", "independent", "estimators", "geometry"},
     {"precondition", "optimizers", "observables", "step"},
     {"driver", "checkpoint", "runlog", "provenance"},
     {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "sampling"}
-    | {"assembly"}
+    | {"system", "earlier", "assembly"}
     | {"session", "signals", "runs", "schema_docs", "design", "sweep", "bench", "fit"},
     {"cli", "__main__"},
 ]

@@ -144,12 +144,14 @@ class VMC:
             self.chunk,
         )
 
-    def init(self) -> VMCState:
-        """Random parameters and thermalised walkers."""
-        key = root_key(self.seed)
+    def init(self, params: Params | None = None) -> VMCState:
+        """Random (or given) parameters and thermalised walkers."""
+        key, given = root_key(self.seed), params
 
         def start(key: Key) -> tuple[Any, ...]:
-            params = self.wavefunction.init(derive(key, Purpose.PARAMS))
+            params = given
+            if params is None:
+                params = self.wavefunction.init(derive(key, Purpose.PARAMS))
             return params, self.optimizer.init(params), self.sampler.init(key, params)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER)
@@ -352,7 +354,7 @@ class VMC:
         n = self.sampler.n_chains
         if not math.isfinite(mean + variance):
             raise NumericalError(f"the energy is {mean}, its variance {variance}")
-        return stats.Estimate(mean, 0.0, variance, 1.0, 1.0, n, math.inf)
+        return stats.Estimate(mean, 0.0, variance, 1.0, 1.0, n, float(n))
 
     def _drift_ok(self, drift: float) -> bool:
         return drift <= DRIFT_LIMIT[self.precision]

@@ -28,6 +28,7 @@ SAMPLERS: Mapping[str, str] = {
     "exchange": "Metropolis with exchanges along bonds; keeps total Sz",
     "mixed": "Metropolis with either and the Hamiltonian's own moves",
     "direct": "independent draws, where the ansatz offers them; no Markov chain",
+    "independent": "Metropolis with proposals drawn from an earlier run",
     "full": "every configuration of a small space with its weight; no noise",
 }
 OPTIMIZERS: Mapping[str, str] = {
@@ -246,9 +247,10 @@ def check_keys(
             raise JobError(f"[{section}] {reference!r} needs the key {key!r}")
     _check_kinds(section, factory, keys)
     nested = section.startswith("ansatz") and reference in ansatze()
-    for number, part in enumerate(keys.get("parts", ()) if nested else ()):
+    parts: Any = keys.get("parts", ()) if nested else ()
+    for number, part in enumerate(parts):
         # Tables like [ansatz], inside it.
-        name = part.get("name") if isinstance(part, Mapping) else None
+        name = str(part.get("name")) if isinstance(part, Mapping) else ""
         if name in ansatze():
             rest = {k: v for k, v in part.items() if k not in ("name", "dtype")}
             inside = f"{section}.parts.{number}"

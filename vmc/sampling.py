@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from vmc.base import Moves, Sampler, WaveFunction
+from vmc.base import Moves, Params, Sampler, WaveFunction
 from vmc.distributed import check_divisible
 from vmc.errors import JobError
+from vmc.independent import independent
 from vmc.job import Job
 from vmc.moves import exchanges, join, local_flips, reachable
 from vmc.samplers import direct, full, metropolis
@@ -54,7 +55,8 @@ def _automatic(hamiltonian: Any, wavefunction: WaveFunction, lattice: Any) -> st
     space, exact = hamiltonian.space, wavefunction.exact
     if space.total_sz is not None:
         n_parts = _parts(space.n_sites, _edges(hamiltonian, lattice))[0]
-        return "exchange" if n_parts == 1 else "mixed"
+        own = hamiltonian.moves.n_moves
+        return "mixed" if n_parts > 1 and own else "exchange"
     if exact is not None and exact.sample is not None and exact.log_norm is not None:
         return "direct"
     sites = np.asarray(hamiltonian.moves.sites)
@@ -85,9 +87,16 @@ def numbers(keys: Keys, n_devices: int) -> dict[str, int]:
 
 
 def build(
-    job: Job, hamiltonian: Any, wavefunction: WaveFunction, lattice: Any, n_devices: int
+    job: Job,
+    hamiltonian: Any,
+    wavefunction: WaveFunction,
+    lattice: Any,
+    n_devices: int,
+    proposal: tuple[WaveFunction, Params] | None = None,
 ) -> Sampler:
     """The sampler of a job whose [sampler] is `resolved`.
+
+    ``proposal`` is what "independent" draws from.
 
     Raises:
         JobError: the moves do not fit the space, or cannot reach all of it; or psi
@@ -96,25 +105,17 @@ def build(
     keys, space = job.sampler, hamiltonian.space
     assert keys.n_chains is not None and keys.n_samples is not None
     n_draws = keys.n_samples // keys.n_chains
+    numbers = {"n_chains": keys.n_chains, "n_draws": n_draws, "n_devices": n_devices}
     if keys.name == "full":
         return full(wavefunction, space, n_devices=n_devices)
     if keys.name == "direct":
-        return direct(
-            wavefunction,
-            space,
-            n_chains=keys.n_chains,
-            n_draws=n_draws,
-            n_devices=n_devices,
-        )
-    return metropolis(
-        wavefunction,
-        space,
-        proposals(keys.name, hamiltonian, lattice),
-        n_chains=keys.n_chains,
-        n_draws=n_draws,
-        n_sweeps=keys.n_sweeps,
-        n_devices=n_devices,
-    )
+        return direct(wavefunction, space, **numbers)
+    numbers["n_sweeps"] = keys.n_sweeps
+    if keys.name == "independent":
+        assert proposal is not None
+        return independent(wavefunction, *proposal, space, **numbers)
+    moves = proposals(keys.name, hamiltonian, lattice)
+    return metropolis(wavefunction, space, moves, **numbers)
 
 
 def proposals(name: str, hamiltonian: Any, lattice: Any) -> Moves:

@@ -191,15 +191,23 @@ class Ansatz(Open):
 class Sampler(Section):
     """How configurations are drawn."""
 
-    name: Literal["auto", "local", "exchange", "mixed", "direct", "full"] = key(
+    name: Literal[
+        "auto", "local", "exchange", "mixed", "direct", "independent", "full"
+    ] = key(
         "auto",
-        '"auto", "local", "exchange", "mixed", "direct" or "full"',
+        '"auto", "local", "exchange", "mixed", "direct", "independent" or "full"',
         "Metropolis with single-site changes, with exchanges along bonds, or with "
         "either of them and all moves of the Hamiltonian; direct: independent draws, "
-        "where the ansatz offers them; full: every configuration of a small space with "
+        "where the ansatz offers them; independent: proposals drawn from an earlier "
+        "run; full: every configuration of a small space with "
         "its weight, without noise.  auto: exchange in a fixed sector of total Sz; "
         "else direct where possible; else local if the Hamiltonian changes one site "
         "at a time, and mixed if not",
+    )
+    proposal: str | None = key(
+        None,
+        "a path relative to the job file",
+        "independent: run whose wave function, one that can be drawn from, proposes",
     )
     n_chains: int | None = key(
         None,
@@ -220,6 +228,12 @@ class Sampler(Section):
     burn_in: int = key(
         20, "an integer >= 0", "sweeps, once, when the walkers start", ge=0
     )
+
+    @model_validator(mode="after")
+    def _proposal_goes_with_independent(self) -> Sampler:
+        if (self.name == "independent") != (self.proposal is not None):
+            raise ValueError('proposal = "RUN" goes with name = "independent"')
+        return self
 
 
 class Optimizer(Section):
@@ -274,6 +288,12 @@ class Run(Section):
         "a path",
         "run directory; an existing one is refused; default of `vmc run`: "
         "runs/<job stem>, numbered if taken; in Python: no files",
+    )
+    start_from: str | None = key(
+        None,
+        "a path relative to the job file",
+        "run to start from: the same ansatz takes its parameters, another one whose "
+        "norm is known is fitted to samples of its |psi|^2",
     )
     checkpoint_minutes: float = key(
         5.0, "a positive number", "time between checkpoints", gt=0

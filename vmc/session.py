@@ -147,7 +147,7 @@ class Session:
         """
         try:
             if self.state is None:
-                self.state = self.built.vmc.init()
+                self.state = self.built.first_state()
             yield from self._steps()
             yield self._conclude()
         except NumericalError as error:

@@ -233,7 +233,7 @@ class Spins:
             after = [*ways[site + 1], 0]  # the last one is reached by -1
             weights = np.array(
                 [
-                    [after[t] / w for t in row]
+                    [after[t] / max(w, 1) for t in row]
                     for row, w in zip(steps[site].tolist(), ways[site], strict=True)
                 ]
             )

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from scipy.stats import chi2
 
 from tests.contracts import test_ansatze as contract
 from vmc.base import Problem, WaveFunction
+from vmc.keys import numbers
 from vmc.space import spins
+
+#: Compiles in half the time; changes only rounding.
+quick_jit = contract.quick_jit
 
 
 def ring(dtype: str = "complex", n: int = contract.N) -> Problem:
@@ -23,7 +29,7 @@ def case(
 ) -> contract.Case:
     """A family with keys of its own, as the contract tests want it."""
     raw = factory(problem, **keys)
-    quick = {f: contract.quick_jit(getattr(raw, f)) for f in raw._fields[:-2]}
+    quick = {f: quick_jit(getattr(raw, f)) for f in raw._fields[:-2]}
     return contract.Case(
         problem, raw._replace(**quick), raw, contract.random_params(raw)
     )
@@ -40,7 +46,7 @@ def check_contract(
 
 def amplitudes(wf: WaveFunction, params: Any, problem: Problem) -> np.ndarray:
     """psi of all configurations, one axis per site."""
-    log_psi = contract.quick_jit(wf.log_psi)(params, problem.space.all_states())
+    log_psi = quick_jit(wf.log_psi)(params, problem.space.all_states())
     return np.exp(np.asarray(log_psi)).reshape(problem.space.local_dims)
 
 
@@ -51,6 +57,12 @@ def schmidt(psi: np.ndarray, region: list[int]) -> np.ndarray:
     matrix = psi.transpose([*region, *rest]).reshape(rows, -1)
     values = np.linalg.svd(matrix, compute_uv=False) ** 2
     return values / values.sum()
+
+
+def words(problem: Problem, n: int, seed: int = 5) -> Array:
+    """Random words for ``exact.sample``, uint32 (N, n)."""
+    ids = jnp.arange(n, dtype=jnp.uint32)
+    return numbers(jax.random.key(seed), ids, problem.space.n_sites)
 
 
 def check_exact(wf: WaveFunction, params: Any, problem: Problem) -> None:
@@ -68,7 +80,7 @@ def check_exact(wf: WaveFunction, params: Any, problem: Problem) -> None:
             keep = min(len(values), len(want))
             np.testing.assert_allclose(values[:keep], want[:keep], atol=1e-12)
             np.testing.assert_allclose(values[keep:], 0, atol=1e-12)
-    sigma, log_prob = wf.exact.sample(params, jax.random.key(5), 100_000)
+    sigma, log_prob = wf.exact.sample(params, words(problem, 100_000))
     dims = np.array(problem.space.local_dims)
     sigma = np.asarray(sigma, np.int64)
     codes = np.ravel_multi_index(tuple(((dims - 1 - sigma) // 2).T), tuple(dims))

@@ -10,6 +10,7 @@ import pytest
 
 from ansatze.convac import convac, convac_tree, grow_channels, product_shapes
 from tests.ansatze import modp
+from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
 from vmc.errors import JobError
 from vmc.space import spins
@@ -33,7 +34,7 @@ def draw(wf, seed: int = 0, scale: float = 0.4):
 
 def all_amplitudes(wf, params, n: int) -> np.ndarray:
     states = spins(n).all_states()
-    return np.exp(np.asarray(jax.jit(wf.log_psi)(params, states)))
+    return np.exp(np.asarray(quick_jit(wf.log_psi)(params, states)))
 
 
 def entropies(psi: np.ndarray, region: list[int]) -> tuple[float, float]:
@@ -61,7 +62,14 @@ def contraction(params, channels: tuple[int, ...], sharing: str) -> np.ndarray:
     return np.array(out)
 
 
-@pytest.mark.parametrize("sharing", ["none", "window", "full"])
+@pytest.mark.parametrize(
+    "sharing",
+    [
+        "window",
+        pytest.param("none", marks=pytest.mark.slow),
+        pytest.param("full", marks=pytest.mark.slow),
+    ],
+)
 def test_amplitudes_and_norm(sharing: str) -> None:
     wf = convac(Problem(EIGHT), channels=(3, 4, 2), sharing=sharing)
     params = draw(wf)
@@ -215,6 +223,7 @@ def ring_state(inside: np.ndarray, link: np.ndarray) -> np.ndarray:
     return given((4, 8, 4), [(left, right), level1, level2], np.ones(4))
 
 
+@pytest.mark.slow
 def test_misaligned_dimers_on_a_ring() -> None:
     singlet = np.array([[0, 1], [-1, 0]])
     psi = ring_state(np.ones((2, 2)), singlet)
@@ -231,6 +240,7 @@ def test_cluster_ring() -> None:
     s = (1 - EIGHT.all_states().astype(int)) // 2
     want = (-1.0) ** np.sum(s * np.roll(s, -1, axis=1), axis=1)
     np.testing.assert_allclose(psi, want, atol=1e-13)
+    np.testing.assert_allclose(np.sum(psi**2), 256)
     np.testing.assert_allclose(entropies(psi, [0, 1, 2, 3])[1], 2 * np.log(2))
 
 
@@ -243,16 +253,18 @@ def test_growing_keeps_psi() -> None:
     shapes = jax.eval_shape(large.init, jax.random.key(0))
     assert jax.tree.map(jnp.shape, grown) == jax.tree.map(jnp.shape, shapes)
     sigma = spins(11).all_states()[::17]
-    gap = jax.jit(large.log_psi)(grown, sigma) - jax.jit(small.log_psi)(params, sigma)
+    gap = quick_jit(large.log_psi)(grown, sigma) - quick_jit(small.log_psi)(
+        params, sigma
+    )
     np.testing.assert_allclose(np.exp(gap), 1, atol=1e-13)
     # The new channels can be learned: their scores do not vanish.
-    score = jax.jit(large.scores)(grown, sigma)["a"][0][0, 0]
+    score = quick_jit(large.scores)(grown, sigma)["a"][0][0, 0]
     assert np.all(np.abs(np.asarray(score)[3:]) > 1e-6)
     with pytest.raises(JobError, match="smaller"):
         grow_channels(params, (1, 5, 4, 5), jax.random.key(3))
 
 
-@pytest.mark.parametrize("window", [2, 9])
+@pytest.mark.parametrize("window", [2, pytest.param(9, marks=pytest.mark.slow)])
 def test_thousands_of_sites(window: int) -> None:
     """Against unscaled evaluation in extended precision (exponents to 1e4932)."""
     n = 4096 if window == 2 else 4000
@@ -264,7 +276,7 @@ def test_thousands_of_sites(window: int) -> None:
     }
     params["a"] = params["a"] * (1e-290 if window == 2 else 1e290)
     sigma = rng.choice(np.array([-1, 1], np.int8), size=(2, n))
-    got = np.asarray(jax.jit(tree.log_psi)(params, sigma))
+    got = np.asarray(quick_jit(tree.log_psi)(params, sigma))
     for row, log in zip(sigma, got):
         x = np.eye(2, dtype=np.clongdouble)[(1 - row.astype(int)) // 2]
         for level in range(len(params) - 1):

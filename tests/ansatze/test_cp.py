@@ -8,12 +8,15 @@ import pytest
 from ansatze.convac import product_shapes
 from ansatze.cp import cp, cp_tree, grow_rank
 from tests.ansatze import modp
+from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
 from vmc.errors import JobError
 from vmc.space import spins
 
 
-@pytest.mark.parametrize("sharing", ["none", "full"])
+@pytest.mark.parametrize(
+    "sharing", ["none", pytest.param("full", marks=pytest.mark.slow)]
+)
 def test_formula_and_norm(rng: np.random.Generator, sharing: str) -> None:
     problem = Problem(spins(5, spin=1))
     wf = cp(problem, rank=3, sharing=sharing)
@@ -25,13 +28,13 @@ def test_formula_and_norm(rng: np.random.Generator, sharing: str) -> None:
     index = (2 - states.astype(int)) // 2
     terms = [factors[i % rows][:, index[:, i]] for i in range(5)]
     want = a @ np.prod(terms, axis=0)
-    got = np.exp(np.asarray(jax.jit(wf.log_psi)(params, states)))
+    got = np.exp(np.asarray(quick_jit(wf.log_psi)(params, states)))
     np.testing.assert_allclose(got, want, rtol=1e-11)
     norm = np.exp(wf.exact.log_norm(params))
     np.testing.assert_allclose(norm, np.sum(np.abs(want) ** 2), rtol=1e-12)
     grown = grow_rank(params, 5, jax.random.key(0))
     large = cp(problem, rank=5, sharing=sharing)
-    same = np.exp(np.asarray(jax.jit(large.log_psi)(grown, states)))
+    same = np.exp(np.asarray(quick_jit(large.log_psi)(grown, states)))
     np.testing.assert_allclose(same, got, rtol=1e-12)
 
 
@@ -49,6 +52,7 @@ def test_ranks(sharing: str, rank: int, want: list[int]) -> None:
         )
 
 
+@pytest.mark.slow
 def test_ghz_state() -> None:
     wf = cp(Problem(spins(8), dtype="real"), rank=2)
     params = {"A": jnp.broadcast_to(jnp.eye(2), (8, 2, 2)), "a": jnp.ones(2)}

@@ -20,6 +20,7 @@ from tests.ansatze.cases import (
     check_exact,
     ring,
     schmidt,
+    words,
 )
 from tests.contracts import test_ansatze as contract
 from vmc.base import Problem
@@ -32,7 +33,9 @@ from vmc.space import spins
 @pytest.mark.parametrize(
     ("dtype", "keys"),
     [
-        ("real", {"periodic": True, "bond_dimension": 3}),
+        pytest.param(
+            "real", {"periodic": True, "bond_dimension": 3}, marks=pytest.mark.slow
+        ),
         ("complex", {"periodic": True, "translation_invariant": True}),
     ],
 )
@@ -40,12 +43,13 @@ def test_contract_of_periodic_chains(dtype: str, keys: dict) -> None:
     check_contract(mps, ring(dtype), **keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flips", "exchanges"])
 def test_moves_of_open_chains(kind: str) -> None:
     contract.test_moves(case(mps, ring(), bond_dimension=4), kind)
 
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_shortest_chains(n: int) -> None:
     problem = Problem(spins(n, spin=1), dtype="complex")
     one = case(mps, problem, bond_dimension=2)
@@ -58,7 +62,9 @@ def test_shortest_chains(n: int) -> None:
     ("dtype", "keys"),
     [
         ("complex", {"bond_dimension": 3}),
-        ("real", {"bond_dimension": 2, "periodic": True}),
+        pytest.param(
+            "real", {"bond_dimension": 2, "periodic": True}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_exact_tools(dtype: str, keys: dict) -> None:
@@ -84,7 +90,7 @@ def ghz_and_w() -> dict:
     }
 
 
-@pytest.mark.parametrize("name", ["ghz", "w"])
+@pytest.mark.parametrize("name", [pytest.param("ghz", marks=pytest.mark.slow), "w"])
 def test_known_entropies(name: str) -> None:
     problem = Problem(spins(8))
     wf = mps(problem, bond_dimension=2, translation_invariant=True)
@@ -158,7 +164,7 @@ def test_dimers_on_256_sites() -> None:
     np.testing.assert_allclose(
         wf.exact.log_norm(params), n / 2 * math.log(2), rtol=1e-14
     )
-    sigma, log_prob = wf.exact.sample(params, jax.random.key(1), 16)
+    sigma, log_prob = wf.exact.sample(params, words(Problem(spins(n)), 16))
     assert len(np.unique(sigma, axis=0)) == 16
     np.testing.assert_allclose(log_prob, -n / 2 * math.log(2), rtol=1e-13)
     eloc = np.asarray(jax.jit(local_energies, static_argnums=0)(wf, ham, params, sigma))
@@ -222,6 +228,7 @@ def test_a_loop_is_below_its_minimal_cut() -> None:
     np.testing.assert_allclose(got, want, atol=1e-13 * np.abs(want).max())
 
 
+@pytest.mark.slow
 def test_4096_sites_in_extended_precision() -> None:
     rng = np.random.default_rng(1)
     noise = 0.1 * rng.normal(size=(2, 2, 4, 4))

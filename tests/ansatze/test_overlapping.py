@@ -116,6 +116,7 @@ def test_amplitudes_by_definition(shape: tuple, periodic: bool, keys: dict) -> N
     np.testing.assert_allclose(got / want, 1, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_light_cones_on_an_open_square() -> None:
     """Moves of one to three sites after a walk, on a grid with edges."""
     problem = grid((4, 5), False, dtype="real")
@@ -148,7 +149,7 @@ def test_translations_on_a_torus() -> None:
     rng = np.random.default_rng(0)
     sigma = rng.choice(np.array([-1, 1], np.int8), (6, 12))
     images = np.concatenate([sigma, *(sigma[:, p] for p in perms), sigma[:, ::-1]])
-    log_psi = np.asarray(wf.log_psi(params, images)).reshape(-1, 6)
+    log_psi = np.asarray(contract.quick_jit(wf.log_psi)(params, images)).reshape(-1, 6)
     ratios = np.exp(log_psi - log_psi[:1])
     np.testing.assert_allclose(ratios[:-1], 1, atol=1e-12)
     assert np.abs(ratios[-1] - 1).max() > 1e-3
@@ -158,6 +159,7 @@ def test_translations_on_a_torus() -> None:
         overlapping_convac(grid(shape, True, symmetry=np.arange(12)[None, ::-1]))
 
 
+@pytest.mark.slow
 def test_4096_sites_in_extended_precision() -> None:
     n = 4096
     wf = overlapping_convac(grid((n,), False), channels=2)

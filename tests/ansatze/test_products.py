@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import ansatze
-from ansatze.mps import mps
 from ansatze.products import product, sum_
 from tests.ansatze.cases import amplitudes, case, check_contract, ring
 from tests.contracts import test_ansatze as contract
@@ -19,22 +18,17 @@ MIXED = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry with the families used here."""
-    families = {**ansatze.ANSATZE, "mps": mps, "product": product, "sum": sum_}
-    monkeypatch.setattr(ansatze, "ANSATZE", families)
-
-
+@pytest.mark.slow
 def test_contract_of_a_product_with_real_and_complex_weights() -> None:
-    check_contract(product, ring(), factors=[*MIXED, {"name": "marshall"}])
+    check_contract(product, ring(), parts=[*MIXED, {"name": "marshall"}])
 
 
+@pytest.mark.slow
 def test_contract_of_a_sum_with_signs() -> None:
-    check_contract(sum_, ring("real"), factors=[MIXED[0], {"name": "rbm"}])
+    check_contract(sum_, ring("real"), parts=[MIXED[0], {"name": "rbm"}])
 
 
-def parts(params: dict, factors: list) -> list[np.ndarray]:
+def amplitudes_of_parts(params: dict, factors: list) -> list[np.ndarray]:
     """psi of every factor of `MIXED`, on its own."""
     out = []
     for k, table in enumerate(factors):
@@ -51,9 +45,9 @@ def parts(params: dict, factors: list) -> list[np.ndarray]:
 def test_amplitudes() -> None:
     for factory in (product, sum_):
         problem = ring()
-        wf = factory(problem, factors=MIXED)
+        wf = factory(problem, parts=MIXED)
         params = contract.random_params(wf)
-        first, second = parts(params, MIXED)
+        first, second = amplitudes_of_parts(params, MIXED)
         got = amplitudes(wf, params, problem)
         if factory is product:
             want = first * second
@@ -64,10 +58,10 @@ def test_amplitudes() -> None:
 
 
 def test_a_sum_of_products() -> None:
-    inner = {"name": "product", "factors": [{"name": "jastrow"}, {"name": "rbm"}]}
-    wf = sum_(ring("real"), factors=[inner, {"name": "jastrow"}])
+    inner = {"name": "product", "parts": [{"name": "jastrow"}, {"name": "rbm"}]}
+    wf = sum_(ring("real"), parts=[inner, {"name": "jastrow"}])
     assert wf.range == "positive"
-    params = wf.init(jax.random.key(0))
+    params = jax.eval_shape(wf.init, jax.random.key(0))
     assert set(params) == {"0_product", "1_jastrow", "log_weights"}
     assert set(params["0_product"]) == {"0_jastrow", "1_rbm"}
 
@@ -77,7 +71,7 @@ def test_marshall_sign() -> None:
     problem = Problem(
         spins(4, spin=1), dtype="real", shape=(2, 2), periodic=(False, False)
     )
-    one = case(product, problem, factors=[{"name": "jastrow"}, {"name": "marshall"}])
+    one = case(product, problem, parts=[{"name": "jastrow"}, {"name": "marshall"}])
     assert one.wf.range == "real"
     psi = amplitudes(one.raw, one.params, problem)
     index = np.indices(psi.shape)
@@ -94,24 +88,24 @@ def test_marshall_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factors", "message"),
+    ("parts", "message"),
     [
         ([], "list of tables"),
         ({"name": "rbm"}, "list of tables"),
         ([{"alpha": 2}], "needs the key name"),
         ([{"name": "jastrov"}], "did you mean 'jastrow'"),
-        ([{"name": "rbm", "dtype": "float"}], "dtype of factor rbm"),
+        ([{"name": "rbm", "dtype": "float"}], "dtype of part rbm"),
     ],
 )
-def test_refusals(factors: list, message: str) -> None:
+def test_refusals(parts: list, message: str) -> None:
     for factory in (product, sum_):
         with pytest.raises(JobError, match=message):
-            factory(ring(), factors=factors)
+            factory(ring(), parts=parts)
 
 
 def test_refusals_of_the_marshall_sign() -> None:
     sign = [{"name": "marshall"}, {"name": "jastrow"}]
     with pytest.raises(JobError, match="bipartite"):
-        product(ring(n=5), factors=sign)
+        product(ring(n=5), parts=sign)
     with pytest.raises(JobError, match="two sublattices"):
-        product(ring()._replace(symmetry=contract.TRANSLATIONS), factors=sign)
+        product(ring()._replace(symmetry=contract.TRANSLATIONS), parts=sign)

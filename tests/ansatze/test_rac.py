@@ -16,10 +16,12 @@ from vmc.errors import JobError
 from vmc.space import spins
 
 
+@pytest.mark.slow
 def test_contract_with_weights_of_every_site() -> None:
     check_contract(rac, ring("real"), width=3, site_dependent=True)
 
 
+@pytest.mark.slow
 def test_exact_tools() -> None:
     problem = Problem(spins(6))
     wf = rac(problem, width=4)
@@ -116,8 +118,9 @@ def test_rank_of_shallow_circuits(width: int) -> None:
     [
         (8, 2, 2, 2, 10, 5, 10),
         (10, 2, 2, 2, 12, 6, 12),
-        (12, 2, 2, 2, 14, 7, 14),
-        (14, 2, 2, 2, 16, 8, 16),
+        pytest.param(12, 2, 2, 2, 14, 7, 14, marks=pytest.mark.slow),
+        pytest.param(14, 2, 2, 2, 16, 8, 16, marks=pytest.mark.slow),
+        pytest.param(14, 3, 2, 2, 105, 8, 108, marks=pytest.mark.slow),
         (6, 2, 2, 3, 8, 4, 8),
         (8, 1, 2, 2, 1, 1, 1),
         (8, 2, 3, 2, 16, 11, 16),

@@ -10,6 +10,7 @@ import pytest
 from ansatze.convac import convac
 from ansatze.cp import cp
 from ansatze.ttn import ttn
+from tests.ansatze.cases import quick_jit
 from vmc.base import Move, Moves, Problem, WaveFunction
 from vmc.space import spins
 
@@ -36,7 +37,12 @@ def generic(wf: WaveFunction, seed: int = 4) -> Any:
     return jax.tree.map(one, shapes)
 
 
-@pytest.mark.parametrize("name", TREES)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TREES]
+#: The contract tests have windows of two; this one fills four with three.
+SLOW[4] = pytest.param("convac-9-12-none")
+
+
+@pytest.mark.parametrize("name", SLOW)
 def test_moves_of_one_to_four_sites(rng: np.random.Generator, name: str) -> None:
     """All single flips, and random changes of k sites with merging paths."""
     factory, n, keys = TREES[name]
@@ -44,9 +50,9 @@ def test_moves_of_one_to_four_sites(rng: np.random.Generator, name: str) -> None
     wf = factory(Problem(spins(n), dtype=dtype), **keys)
     params = generic(wf)
     sigma = rng.choice(np.array([-1, 1], np.int8), size=(3, n))
-    cache = jax.jit(wf.cache)(params, sigma)
-    ratios, tries = jax.jit(wf.log_ratios), jax.jit(wf.try_move)
-    full = jax.jit(wf.log_psi)
+    cache = quick_jit(wf.cache)(params, sigma)
+    ratios, tries = quick_jit(wf.log_ratios), quick_jit(wf.try_move)
+    full, fresh_cache, commit = map(quick_jit, (wf.log_psi, wf.cache, wf.commit))
     for k in (1, 2, 4):
         rows = [rng.permutation(n)[:k] for _ in range(n)]
         rows[0], rows[1] = np.arange(k), n - 1 - np.arange(k)
@@ -68,9 +74,9 @@ def test_moves_of_one_to_four_sites(rng: np.random.Generator, name: str) -> None
             log, pending = tries(params, cache, sigma, moves[m])
             np.testing.assert_allclose(log, 2 * np.log(np.abs(want[m])), atol=1e-11)
             accept = np.array([True, False, True])
-            after = wf.commit(cache, pending, accept)
+            after = commit(cache, pending, accept)
             mixed = np.where(accept[:, None], moved[m], sigma)
-            fresh = jax.jit(wf.cache)(params, mixed)
+            fresh = fresh_cache(params, mixed)
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), after, fresh
             )
@@ -81,19 +87,27 @@ def test_zero_amplitudes_are_finite() -> None:
     wf = cp(Problem(spins(4), dtype="real"), rank=2)
     params = {"A": jnp.broadcast_to(jnp.eye(2), (4, 2, 2)), "a": jnp.ones(2)}
     sigma = np.array([[1, 1, 1, 1], [1, 1, 1, -1], [1, -1, 1, -1]], np.int8)
-    cache = wf.cache(params, sigma)
+    cache = quick_jit(wf.cache)(params, sigma)
     sites = np.arange(4, dtype=np.int32)[:, None]
-    out = np.asarray(wf.log_ratios(params, cache, sigma, Moves(sites, sites * 0 + 1)))
+    moves = Moves(sites, sites * 0 + 1)
+    out = np.asarray(quick_jit(wf.log_ratios)(params, cache, sigma, moves))
     assert np.all(np.isfinite(out))
     assert np.all(np.exp(out[:, 0]) == 0), "each flip leaves the state"
     assert out[3, 1].real > 1e29 and np.all(np.exp(out[:3, 1]) == 1)
-    scores = jax.tree.leaves(wf.scores(params, sigma))
+    scores = jax.tree.leaves(quick_jit(wf.scores)(params, sigma))
     assert all(np.all(np.isfinite(x)) for x in scores)
-    log = np.asarray(wf.log_psi(params, sigma))
+    log = np.asarray(quick_jit(wf.log_psi)(params, sigma))
     assert np.all(np.exp(log) == [1, 0, 0])
 
 
-@pytest.mark.parametrize("name", ["ttn", "convac", "cp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convac",
+        pytest.param("ttn", marks=pytest.mark.slow),
+        pytest.param("cp", marks=pytest.mark.slow),
+    ],
+)
 def test_a_move_costs_a_path(name: str) -> None:
     """Twice the sites: a move costs one level more, a full evaluation twice."""
     factory, keys = {

@@ -16,6 +16,7 @@ from ansatze.ttn import (
     ttn_tree,
 )
 from tests.ansatze import modp
+from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
 from vmc.errors import JobError
 from vmc.space import spins
@@ -46,14 +47,24 @@ def contraction(params: dict, n: int, states: int = 2) -> np.ndarray:
     return blocks[0].reshape((states,) * n)
 
 
-@pytest.mark.parametrize("dtype", ["real", "complex"])
-@pytest.mark.parametrize(("n", "spin"), [(8, 0.5), (7, 0.5), (5, 1), (1, 0.5)])
+@pytest.mark.parametrize(
+    ("n", "spin", "dtype"),
+    [
+        (7, 0.5, "complex"),
+        (5, 1, "real"),
+        *(
+            pytest.param(n, spin, dtype, marks=pytest.mark.slow)
+            for n, spin in ((8, 0.5), (1, 0.5))
+            for dtype in ("real", "complex")
+        ),
+    ],
+)
 def test_amplitudes_and_norm(n: int, spin: float, dtype: str) -> None:
     problem = Problem(spins(n, spin=spin), dtype=dtype)
     bond = 2 if n > 1 else 1
     wf, params = ttn(problem, bond_dimension=bond), draw(problem, bond)
     psi = contraction(params, n, round(2 * spin + 1)).reshape(-1)
-    out = np.asarray(jax.jit(wf.log_psi)(params, spins(n, spin=spin).all_states()))
+    out = np.asarray(quick_jit(wf.log_psi)(params, spins(n, spin=spin).all_states()))
     assert out.dtype == np.complex128
     np.testing.assert_allclose(np.exp(out), psi, rtol=1e-11)
     assert wf.exact is not None
@@ -118,6 +129,7 @@ def test_rank_is_the_min_cut() -> None:
         assert modp.rank(modp.cut(psi, region)) == want
 
 
+@pytest.mark.slow
 def test_growing_keeps_psi() -> None:
     problem = Problem(spins(7))
     params = draw(problem, 2)

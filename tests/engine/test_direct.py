@@ -7,11 +7,12 @@ import pytest
 import scipy.stats
 from jax import Array
 
-from tests.engine.helpers import MeshOf
+from tests.engine.helpers import MeshOf, amplitudes, made
 from vmc import distributed
 from vmc.base import Exact, Params, Problem, Sampler, WaveFunction
 from vmc.distributed import REPLICATED
 from vmc.errors import JobError
+from vmc.independent import independent
 from vmc.keys import root_key
 from vmc.samplers import direct
 from vmc.space import spins
@@ -100,3 +101,46 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         direct(wf._replace(exact=None), spins(N), n_chains=4)
     with pytest.raises(JobError, match="nearest valid numbers are 4 and 6"):
         direct(wf, spins(N), n_chains=5, n_devices=2)
+
+
+# ---- independent proposals -----------------------------------------------------
+
+
+def test_independent_proposals_reach_another_wave_function(mesh_of: MeshOf) -> None:
+    """phi is a product state, psi is not; the walkers follow psi, on any mesh."""
+    phi, space = product_state(), spins(N)
+    psi, params = made("rbm-complex", space, 0.4)
+    at = np.array([0.1, -0.1, 0.2])
+    runs = []
+    for n in (1, 4):
+        sampler = independent(
+            psi, phi, at, space, n_chains=2000, n_draws=300, n_sweeps=2, n_devices=n
+        )
+        runs.append(drawn(sampler, params, mesh_of(n)))
+    np.testing.assert_array_equal(runs[0][0], runs[1][0])
+    samples, chains, _, acceptance = runs[0]
+    np.testing.assert_array_equal(chains, samples[-1])
+    states = space.all_states()
+    p = np.abs(amplitudes(psi, params, space)) ** 2
+    q = np.exp(states @ at)
+    q /= q.sum()
+    codes = (samples[100:].reshape(-1, N) > 0) @ (1 << np.arange(N))
+    order = (states > 0) @ (1 << np.arange(N))
+    last = np.bincount(codes[-2000:], minlength=8)[order]
+    assert scipy.stats.chisquare(last, p * 2000).pvalue > 1e-3
+    assert scipy.stats.chisquare(last, q * 2000).pvalue < 1e-6
+    w = p / q
+    want = np.sum(np.outer(p, q) * np.minimum(1, w[None, :] / w[:, None]))
+    np.testing.assert_allclose(acceptance, want, atol=0.01)
+
+
+def test_independent_proposals_that_cannot_work() -> None:
+    phi, free = product_state(), spins(N)
+    with pytest.raises(JobError, match="drawn from the whole space"):
+        sector = spins(N, total_sz=0.5)
+        independent(phi, phi, np.zeros(N), sector, n_chains=4)
+    with pytest.raises(JobError, match="can be drawn from"):
+        bare = phi._replace(exact=None)
+        independent(phi, bare, np.zeros(N), free, n_chains=4)
+    with pytest.raises(JobError, match="n_sweeps is 0"):
+        independent(phi, phi, np.zeros(N), free, n_chains=4, n_sweeps=0)

@@ -229,6 +229,52 @@ def test_twist_of_two_pi_is_no_twist_in_any_direction_and_for_any_spin() -> None
     assert set(by_operators.local_dims.values()) == {3}
 
 
+def test_twists_of_xyz_and_dm() -> None:
+    ring = LATTICES["chain"](6)
+    xxz = lowest(MODELS["xxz"](ring, delta=0.3, twist=0.7), 6)
+    xyz = {"Jx": 1.0, "Jy": 1.0, "Jz": 0.3}
+    boundary = MODELS["xyz"](ring, **xyz, twist=0.7)
+    assert lowest(boundary, 6) == pytest.approx(xxz, abs=1e-12)
+    assert sum(letters == "XY" for _, letters, _ in boundary.terms) == 1
+    general = {"Jx": 1.0, "Jy": 0.4, "Jz": 0.3, "hx": 0.2}
+    plain = lowest(MODELS["xyz"](ring, **general), 6)
+    full = lowest(MODELS["xyz"](ring, **general, twist=2 * np.pi), 6)
+    half = lowest(MODELS["xyz"](ring, **general, twist=np.pi), 6)
+    assert full == pytest.approx(plain, abs=1e-12) and abs(half - plain) > 1e-3
+    # Along z, D is a twist of the plane: J cos phi = 1, J sin phi = D.
+    size = (1 + 0.4**2) ** 0.5
+    both = {"J": size, "delta": 1 / size}
+    phi = np.arctan(0.4)
+    assert MODELS["dm"](ring, D=0.4) == MODELS["xxz"](ring, **both, twist=6 * phi)
+    more = MODELS["xxz"](ring, **both, twist=6 * phi + 0.5)
+    assert MODELS["dm"](ring, D=0.4, twist=0.5) == more
+    across = MODELS["dm"](ring, D=[0.3, 0.0, 0.2], twist=2 * np.pi)
+    assert across == MODELS["dm"](ring, D=[0.3, 0.0, 0.2])
+
+
+def test_every_model_with_couplings_per_bond_or_site_takes_distributions() -> None:
+    box = {"distribution": "uniform", "low": 0.5, "high": 1.5}
+    cases = {
+        "shastry_sutherland": (LATTICES["shastry_sutherland"](4), ("J", "Jprime")),
+        "scalar_chirality": (LATTICES["triangular"](4), ("J", "J_chi")),
+        "kitaev_honeycomb": (LATTICES["honeycomb"](3), ("hx", "hy", "hz")),
+        "toric_code": (LATTICES["square_links"](3), ("hx", "hz")),
+        "pxp": (LATTICES["chain"](8), ("Omega",)),
+        "dm": (LATTICES["chain"](8), ("J", "D")),
+        "rydberg": (LATTICES["chain"](8), ("Omega", "delta")),
+        "cluster": (LATTICES["chain"](8), ("h",)),
+        "blume_capel": (LATTICES["chain"](6), ("J", "D", "h")),
+        "xyz": (LATTICES["chain"](8), ("Jx", "Jy", "Jz", "hx", "hz")),
+    }
+    for model, (lattice, names) in cases.items():
+        keys = dict.fromkeys(names, box)
+        first = MODELS[model](lattice, **keys, disorder_seed=1)
+        assert first == MODELS[model](lattice, **keys, disorder_seed=1), model
+        assert first != MODELS[model](lattice, **keys, disorder_seed=2), model
+        with pytest.raises(JobError, match="disorder_seed"):
+            MODELS[model](lattice, **keys)
+
+
 def spin_one_matrix(op: Operator, n: int) -> np.ndarray:
     """Matrix of an operator on n spins 1, from the local matrices of its labels."""
     sz, sp = np.diag([1.0, 0, -1]), np.diag([2**0.5] * 2, 1)

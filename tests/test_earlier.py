@@ -1,0 +1,90 @@
+"""Runs that build on earlier runs: warm starts and independent proposals."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import vmc
+from vmc.errors import JobError
+
+KEYS: dict[str, Any] = {
+    "lattice": {"name": "chain", "size": [6], "periodic": False},
+    "hamiltonian": {"name": "tfim"},
+    "run": {"n_steps": 40, "steps_per_dispatch": 20},
+    "sampler": {"n_chains": 256},
+    "measure": {"n_samples": 2048},
+}
+MPS = {"name": "mps", "bond_dimension": 2}
+
+
+def job(**sections: Any) -> vmc.Job:
+    merged = {name: KEYS.get(name, {}) | keys for name, keys in sections.items()}
+    return vmc.Job(**KEYS | merged)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "mps"
+    vmc.run(job(ansatz=MPS, run={"out": str(folder)}))
+    return folder
+
+
+def test_the_same_ansatz_goes_on_from_the_parameters(earlier: Path) -> None:
+    again = vmc.build(job(ansatz=MPS, run={"start_from": str(earlier)}))
+    state = again.first_state()
+    kept = vmc.load(earlier).params
+    for one, other in zip(vars_of(state.params), vars_of(kept), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def vars_of(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_a_larger_one_is_fitted_to_its_samples(earlier: Path) -> None:
+    """Both are normalised distributions: their overlap is a sum over 64 states."""
+    keys = MPS | {"bond_dimension": 4}
+    later = vmc.build(job(ansatz=keys, run={"start_from": str(earlier)}))
+    states = later.hamiltonian.space.all_states()
+
+    def density(wavefunction: Any, params: Any) -> np.ndarray:
+        log_psi = np.asarray(wavefunction.log_psi(params, states)).real
+        p = np.exp(2 * (log_psi - log_psi.max()))
+        return p / p.sum()
+
+    run = vmc.load(earlier)
+    want = density(run.wavefunction, run.params)
+    state = later.first_state()
+    got = density(later.wavefunction, state.params)
+    random = density(later.wavefunction, later.vmc.init().params)
+    overlap, by_chance = (np.sum(np.sqrt(p * want)) for p in (got, random))
+    assert overlap > 0.99 > by_chance
+
+
+def test_what_cannot_be_started_from(earlier: Path, tmp_path: Path) -> None:
+    start = {"start_from": str(earlier)}
+    with pytest.raises(JobError, match="Only an ansatz whose norm is known"):
+        vmc.build(job(ansatz={"name": "jastrow"}, run=start)).first_state()
+    with pytest.raises(JobError, match="has 6 sites .* this job 8"):
+        sizes = {"size": [8]}
+        vmc.build(job(ansatz=MPS, lattice=sizes, run=start)).first_state()
+    with pytest.raises(JobError, match="there is no run directory"):
+        nowhere = {"start_from": str(tmp_path / "x")}
+        vmc.build(job(ansatz=MPS, run=nowhere)).first_state()
+
+
+def test_a_run_proposes_for_another_ansatz(earlier: Path) -> None:
+    sampler = {"name": "independent", "proposal": str(earlier)}
+    result = vmc.run(job(ansatz={"name": "jastrow"}, sampler=sampler))
+    acceptance = result.series["acceptance"]
+    assert 0.2 < acceptance[0] < 1
+    # The proposal is close to the ground state, which psi approaches.
+    assert acceptance[-5:].mean() > max(0.8, acceptance[:5].mean())
+    assert result.energy is not None
+    exact = result.built.exact()
+    assert exact is not None
+    assert abs(result.energy.mean / exact["energy"] - 1) < 0.01
+    assert result.energy.mean > exact["energy"] - 4 * result.energy.error

@@ -1,0 +1,155 @@
+"""The wave function of a job, and that of an earlier run with its parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import jax
+import numpy as np
+from jax import Array
+
+from vmc import checkpoint, distributed, registry, runlog, sampling, symmetry
+from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.distributed import REPLICATED
+from vmc.errors import CheckpointError, JobError
+from vmc.fit import fit
+from vmc.job import Job
+from vmc.keys import Purpose, derive
+from vmc.system import System, build_system
+
+
+def wavefunction_of(job: Job, problem: Problem) -> tuple[WaveFunction, dict[str, Any]]:
+    """The wave function, and the keys of [ansatz] with their defaults."""
+    section = job.ansatz
+    assert section is not None
+    reference, keys = section.name, section.keys
+    if registry.is_user_code(reference):
+        found = registry.find("ansatz", {}, reference, job.folder)
+        return registry.user_wavefunction(
+            reference, found, job.folder, problem, keys
+        ), keys
+    factory = registry.find("ansatz", registry.ansatze(), reference, job.folder)
+    registry.check_keys("ansatz", reference, factory, keys, filled=("problem",))
+    keys = registry.ansatz_defaults(str(reference), problem, keys)
+    return factory(problem, **keys), registry.defaults_of(factory) | keys
+
+
+#: Samples of an earlier run that another ansatz is fitted to, and sweeps before.
+FIT_SAMPLES = 8192
+FIT_SWEEPS = 50
+
+
+class Earlier(NamedTuple):
+    """A finished run, as far as another one uses it.
+
+    Attributes:
+        folder: its run directory.
+        job: its resolved job.
+        system: its lattice and Hamiltonian.
+        wavefunction: its psi, in its sign gauge.
+        params: its last parameters.
+    """
+
+    folder: Path
+    job: Job
+    system: System
+    wavefunction: WaveFunction
+    params: Params
+
+
+def open_run(reference: str, folder: Path) -> Earlier:
+    """Wave function and parameters of a run directory.
+
+    Args:
+        reference: path of the run, relative to ``folder``.
+        folder: where the job lies.
+
+    Raises:
+        JobError: there is no such run, or it has no parameters yet.
+    """
+    path = (folder / reference).resolve()
+    try:
+        file = runlog.read(path)
+        job = Job.from_dict(file.job, folder=file.job_folder, source=f"{path}: job")
+        system = build_system(job)
+        problem, _ = symmetry.problem(job, system.hamiltonian, system.lattice)
+        wavefunction, _ = wavefunction_of(job, problem)
+        template = jax.eval_shape(wavefunction.init, jax.random.key(0))
+        with h5py.File(path / "run.h5", "r", locking=False) as h5:
+            if "parameters" not in h5:
+                raise JobError(
+                    f"the run {path} has no final parameters: it is still running, or "
+                    "was killed. Wait for it, or finish it with `vmc resume`."
+                )
+            group = h5["parameters"]
+            params = checkpoint.read_tree(group, template, str(path))  # pyright: ignore
+    except CheckpointError as error:
+        raise JobError(f"cannot use the run {reference!r}: {error}") from error
+    return Earlier(path, job, system, wavefunction, params)
+
+
+def check_space(earlier: Earlier, space: Any) -> None:
+    """Refuse a run on another space.
+
+    Raises:
+        JobError: sites or local dimensions differ.
+    """
+    theirs = earlier.system.hamiltonian.space
+    if theirs.local_dims != space.local_dims:
+        raise JobError(
+            f"the run {earlier.folder} has {theirs.n_sites} sites of local dimensions "
+            f"{sorted(set(theirs.local_dims))}, this job {space.n_sites} of "
+            f"{sorted(set(space.local_dims))}: its samples do not fit"
+        )
+
+
+def start_params(earlier: Earlier, wavefunction: WaveFunction, key: Key) -> Params:
+    """Parameters that start a wave function near an earlier run's.
+
+    The same ansatz takes the parameters as they are.  Another one whose norm is known
+    is fitted to samples of the earlier |psi|^2 by maximum likelihood; signs and phases
+    are not learnt.
+
+    Raises:
+        JobError: the ansatz is another one, and its norm is not known.
+    """
+
+    def shapes(params: Params) -> Any:
+        return jax.tree.map(lambda x: (x.shape, str(x.dtype)), params)
+
+    if shapes(earlier.params) == shapes(
+        jax.eval_shape(wavefunction.init, jax.random.key(0))
+    ):
+        return earlier.params
+    if wavefunction.exact is None or wavefunction.exact.log_norm is None:
+        raise JobError(
+            f"[run] start_from: {earlier.folder} has another ansatz (or other sizes) "
+            "than this job. Only an ansatz whose norm is known (mps, ttn, convac, cp, "
+            "rac of depth 1) can be fitted to it; take one of these, or the same ansatz"
+        )
+    return fit(wavefunction, draw(earlier, derive(key, Purpose.DIRECT)), key).params
+
+
+def draw(earlier: Earlier, key: Key, n_samples: int = FIT_SAMPLES) -> np.ndarray:
+    """Samples of an earlier run's |psi|^2, int8 (at least n_samples, N)."""
+    mesh = distributed.walker_mesh(jax.devices()[:1])
+    parts = (earlier.system.hamiltonian, earlier.wavefunction, earlier.system.lattice)
+    name = earlier.job.sampler.name
+    kept = {"name": "auto"} if name in ("full", "independent") else {}
+    numbers = {"n_chains": 1024, "n_samples": 1024 * -(-n_samples // 1024)}
+    job = earlier.job.replace({"sampler": kept | numbers})
+    job = job.replace({"sampler": sampling.resolved(job, *parts, 1)})
+    sampler = sampling.build(job, *parts, 1)
+
+    def run(key: Key, params: Params) -> Array:
+        start = sampler.init(derive(key, Purpose.INIT), params)
+        burn = sampler.with_draws(FIT_SWEEPS)
+        chains = burn.sample(derive(key, Purpose.MEASURE), params, start)[0]
+        samples = sampler.sample(key, params, chains)[1]
+        return samples.reshape(-1, samples.shape[-1])
+
+    specs = (REPLICATED, REPLICATED)
+    program = distributed.compiled(run, mesh, specs, REPLICATED)
+    return np.asarray(program(key, earlier.params))
