@@ -59,7 +59,7 @@ def chain_exact(parts: Parts, space: Space) -> Exact | None:
         parts: parameters -> the chain, entries of absent local states zero.
         space: the configurations.
     """
-    if isinstance(space, Spins) and space.total_sz is not None:
+    if isinstance(space, Spins) and not space.is_free:
         return None
     local_dims = tuple(space.local_dims)
 

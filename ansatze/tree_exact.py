@@ -32,7 +32,7 @@ MAX_REPLICA_BYTES = 2**31
 def exact_of(tree: Tree, problem: Problem) -> Exact | None:
     """The exact tools of a tree; None in a sector, which a tree does not conserve."""
     space = problem.space
-    if isinstance(space, Spins) and space.total_sz is not None:
+    if isinstance(space, Spins) and not space.is_free:
         return None
     tools = TreeExact(tree)
     return Exact(

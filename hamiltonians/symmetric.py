@@ -99,7 +99,7 @@ def _translations(
         )
     perms, shifts = lattice._translations
     for perm in perms:
-        if not ham.is_invariant(perm) or not _keeps_rules(ham, perm):
+        if not ham.is_invariant(perm) or not ham.space.is_invariant(perm):
             raise JobError(
                 f"momentum = {wanted}: the Hamiltonian or its sector is not invariant "
                 f"under the translations of {lattice!r}"
@@ -120,14 +120,6 @@ def _orders(lattice: Lattice) -> list[int]:
             order += 1
         orders.append(order)
     return orders
-
-
-def _keeps_rules(ham: TermHamiltonian, perm: np.ndarray) -> bool:
-    space = ham.space
-    moved = {tuple(sorted((int(perm[i]), int(perm[j])))) for i, j in space.blockade}
-    return moved == set(space.blockade) and all(
-        np.array_equal(np.array(c.weights)[perm], c.weights) for c in space.charges
-    )
 
 
 def _check_flip(ham: TermHamiltonian, spin_flip: int) -> None:

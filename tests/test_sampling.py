@@ -87,3 +87,42 @@ def test_full_sums_choose_their_own_numbers() -> None:
     assert built.sampler.is_full and built.job.sampler.n_chains == 8
     with pytest.raises(JobError, match="has all 8 states"):
         vmc.build(job(field, None, sampler={"name": "full", "n_chains": 16}))
+
+
+# ---- sectors of more than total Sz ---------------------------------------------
+
+
+def test_a_blockade_is_kept_by_single_flips() -> None:
+    keys = {"name": "pxp", "blockade": True}
+    built = vmc.build(job("pxp", [8], hamiltonian=keys))
+    space = built.hamiltonian.space
+    assert space.n_states == 47  # the Lucas number L_8
+    assert built.job.sampler.name == "local"
+    moves = sampling.proposals("local", built.hamiltonian, built.system.lattice)
+    assert reachable(space, moves) == (47, 47)
+    assert built.exact() is not None
+
+
+def test_a_parity_is_kept_by_the_moves_of_the_hamiltonian() -> None:
+    parity = {"weights": [1] * 6, "value": 0, "modulus": 2}
+    keys = {"name": "xyz", "Jx": 0.5, "charges": [parity]}
+    built = vmc.build(job("xyz", [6], hamiltonian=keys))
+    assert built.hamiltonian.space.n_states == 32
+    assert built.job.sampler.name == "mixed"
+    with pytest.raises(JobError, match="local flips leave the sector"):
+        again = job("xyz", [6], hamiltonian=keys, sampler={"name": "local"})
+        vmc.build(again)
+    with pytest.raises(JobError, match="does not conserve"):
+        vmc.build(job("tfim", [6], hamiltonian={"name": "tfim", "charges": [parity]}))
+
+
+def test_the_exact_energy_is_that_of_the_symmetry_of_psi() -> None:
+    """J1-J2 on a ring of six at J2 = 0.5: two ground states, momenta 0 and pi."""
+    keys = {"name": "j1j2", "J2": 0.7, "marshall": True}
+    symmetry = {"momentum": [3], "spin_flip": -1}
+    ansatz = {"name": "rbm", "symmetry": symmetry}
+    built = vmc.build(job("j1j2", [6], hamiltonian=keys, ansatz=ansatz))
+    exact = built.exact()
+    assert exact is not None and "same symmetry" in exact["source"]
+    lowest = built.system.exact()
+    assert lowest is not None and exact["energy"] >= lowest["energy"] - 1e-12

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from vmc import resolve, sampling, symmetry
+from vmc import registry, resolve, sampling, symmetry
 from vmc.base import Problem, Sampler, VMCState, WaveFunction
 from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import walker_mesh
@@ -23,7 +23,8 @@ from vmc.errors import JobError
 from vmc.job import Job
 from vmc.keys import Purpose, derive, root_key
 from vmc.optimizers import make_optimizer
-from vmc.system import System, build_system
+from vmc.sections import Symmetry
+from vmc.system import ED_STATES, System, build_system
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +70,18 @@ class Built:
         """Exact energy, {energy, source}, of the subspace that psi lives in; or None.
 
         A symmetric psi for a Hamiltonian with a sign problem may be confined to a
-        subspace without the ground state; then nothing is quoted.
+        subspace without the ground state: then only diagonalisation in it will do.
         """
-        confined = self.problem.symmetry is not None or self.problem.spin_flip
-        if confined and not self.hamiltonian.is_stoquastic:
+        keys = self.job.ansatz.symmetry if self.job.ansatz else None
+        if self.hamiltonian.is_stoquastic or not isinstance(keys, Symmetry):
+            return self.system.exact()
+        if self.hamiltonian.space.n_states > ED_STATES:
             return None
-        return self.system.exact()
+        numbers = keys.momentum, keys.spin_flip
+        energy = registry.ground_energy_in(
+            self.hamiltonian, self.system.lattice, *numbers
+        )
+        return {"energy": energy, "source": "exact diagonalisation, same symmetry"}
 
     def first_state(self) -> VMCState:
         """The state at step 0, near an earlier run if the job names one.

@@ -48,10 +48,10 @@ def independent(
         JobError: phi cannot be drawn from, the space is a sector, or a number does
             not fit.
     """
-    if space.total_sz is not None:
+    if not space.is_free:
         raise JobError(
-            "independent proposals are drawn from the whole space, not from total_sz "
-            f'= {space.total_sz}. Use sampler "exchange", or total_sz = "free".'
+            "independent proposals are drawn from the whole space, not from a sector "
+            f'({space.label}). Use sampler "auto", or total_sz = "free".'
         )
     if proposal.exact is None or proposal.exact.sample is None:
         raise JobError(

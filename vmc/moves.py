@@ -20,10 +20,10 @@ def local_flips(space: Spins) -> Moves:
     Raises:
         JobError: the space is a sector, which single flips leave.
     """
-    if space.total_sz is not None:
+    if space.total_sz is not None or space.charges:
         raise JobError(
-            f"local flips leave the sector total_sz = {space.total_sz}. Use "
-            'sampler "exchange", or total_sz = "free".'
+            f"local flips leave the sector ({space.label}). Use sampler "
+            '"auto", or total_sz = "free" and no charges.'
         )
     rows = [(i, q) for i, d in enumerate(space.local_dims) for q in range(1, d)]
     table = np.array(rows, np.int32).reshape(-1, 2)

@@ -302,11 +302,22 @@ def list_table(table: Mapping[str, Factory], filled: Sequence[str]) -> dict[str,
 # ---- what the engine uses of the package hamiltonians --------------------------
 
 
-def compile_operator(operator: Any, n_sites: int, *, total_sz: float | None) -> Any:
+def compile_operator(operator: Any, n_sites: int, **sector: Any) -> Any:
     """`hamiltonians.compile.compile_operator`."""
     from hamiltonians.compile import compile_operator
 
-    return compile_operator(operator, n_sites, total_sz=total_sz)
+    return compile_operator(operator, n_sites, **sector)
+
+
+def ground_energy_in(
+    hamiltonian: Any, lattice: Any, momentum: Any, spin_flip: Any
+) -> float:
+    """Lowest energy with given physical quantum numbers, by diagonalisation."""
+    from hamiltonians.diagonalise import ground_states
+    from hamiltonians.symmetric import symmetry_sector
+
+    sector = symmetry_sector(hamiltonian, lattice, momentum, spin_flip)
+    return float(ground_states(hamiltonian, 1, symmetry=sector).energies[0])
 
 
 def find_sign_gauge(hamiltonian: Any) -> Any:

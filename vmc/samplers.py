@@ -242,10 +242,10 @@ def direct(
     Raises:
         JobError: psi cannot be drawn from, or the space is a sector.
     """
-    if space.total_sz is not None:
+    if not space.is_free:
         raise JobError(
-            f"direct sampling draws from the whole space, not from total_sz = "
-            f'{space.total_sz}. Use sampler "exchange", or total_sz = "free".'
+            "direct sampling draws from the whole space, not from a sector "
+            f'({space.label}). Use sampler "auto", or total_sz = "free".'
         )
     exact = wavefunction.exact
     if exact is None or exact.sample is None or exact.log_norm is None:

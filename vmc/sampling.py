@@ -57,8 +57,15 @@ def _automatic(hamiltonian: Any, wavefunction: WaveFunction, lattice: Any) -> st
         n_parts = _parts(space.n_sites, _edges(hamiltonian, lattice))[0]
         own = hamiltonian.moves.n_moves
         return "mixed" if n_parts > 1 and own else "exchange"
-    if exact is not None and exact.sample is not None and exact.log_norm is not None:
+    if (
+        space.is_free
+        and exact is not None
+        and exact.sample is not None
+        and exact.log_norm is not None
+    ):
         return "direct"
+    if space.charges:
+        return "mixed"
     sites = np.asarray(hamiltonian.moves.sites)
     single = np.all(np.sum(sites < space.n_sites, axis=1) <= 1)
     return "local" if single else "mixed"
@@ -130,13 +137,16 @@ def proposals(name: str, hamiltonian: Any, lattice: Any) -> Moves:
     elif name == "exchange":
         edges = _edges(hamiltonian, lattice)
         check_connected(space, edges)
-        return exchanges(space, edges)
+        moves = exchanges(space, edges)
+    elif space.charges:
+        moves = hamiltonian.moves
     elif space.total_sz is None:
         moves = join(local_flips(space), hamiltonian.moves, space)
     else:
         edges = _edges(hamiltonian, lattice)
         own = hamiltonian.moves
         moves = join(exchanges(space, edges), own, space) if len(edges) else own
+    if name == "mixed" and space.total_sz is not None or space.has_rules:
         _check_reachable(space, moves)
     return moves
 
@@ -204,8 +214,7 @@ def _check_reachable(space: Spins, moves: Moves) -> None:
     largest, n_states = reachable(space, moves)
     if largest < n_states:
         raise JobError(
-            f"[sampler] the moves of the Hamiltonian connect at most {largest} of the "
-            f"{n_states} states of total_sz = {space.total_sz}: it conserves more than "
-            "total Sz, and each walker would stay where it starts. Use total_sz = "
-            '"free".'
+            f"[sampler] the moves connect at most {largest} of the {n_states} states "
+            f"of the sector ({space.label}): each walker would stay where it starts. "
+            'Use total_sz = "free", or fix every charge that the terms conserve.'
         )

@@ -129,6 +129,16 @@ class Lattice(Open):
         return size
 
 
+class Charge(Section):
+    """Q = sum_i w_i n_i, where n_i counts steps below the top state of site i."""
+
+    weights: list[int] = key(..., "an integer per site", "w_i")
+    value: int = key(..., "an integer", "Q of the sector")
+    modulus: int = key(
+        0, "0 or an integer >= 2", "n: conserved modulo n; 2 with weights 1: parity"
+    )
+
+
 class Hamiltonian(Open):
     """The operator, its sector and its sign gauge."""
 
@@ -156,6 +166,17 @@ class Hamiltonian(Open):
         "that make every off-diagonal element <= 0 (if there are none, the largest "
         "elements), true is the two-sublattice rule, "
         "false is no gauge, a list gives the a_i",
+    )
+
+    charges: list[Charge] = key(
+        [],
+        "a list of tables {weights, value, modulus}",
+        "other conserved charges to fix; the terms must conserve them",
+    )
+    blockade: bool = key(
+        False,
+        "true or false",
+        "of two nearest neighbours at most one may be down (PXP model)",
     )
 
     @model_validator(mode="after")

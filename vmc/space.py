@@ -112,6 +112,14 @@ class Spins:
             parts.append(f"blockade of {len(self.blockade)} pairs")
         return ", ".join(parts)
 
+    def is_invariant(self, perm: np.ndarray) -> bool:
+        """Whether moving site i to perm[i] maps the sector onto itself."""
+        pairs = [(int(perm[i]), int(perm[j])) for i, j in self.blockade]
+        rules = {tuple(sorted(pair)) for pair in self.blockade}
+        return {tuple(sorted(pair)) for pair in pairs} == rules and all(
+            np.array_equal(np.array(c.weights)[perm], c.weights) for c in self.charges
+        )
+
     @property
     def layers(self) -> Layers:
         """The sector as an automaton, for counting, listing and drawing.

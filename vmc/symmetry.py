@@ -103,12 +103,17 @@ def _no_translations(hamiltonian: Any, lattice: Any, bits: list[int]) -> str | N
     generators = [perm for perm in _generators(lattice) if perm is not None]
     known = {tuple(row) for row in np.asarray(lattice.translations).tolist()}
     for perm in generators:
-        if tuple(perm) not in known or not hamiltonian.is_invariant(np.array(perm)):
+        if tuple(perm) not in known or not _invariant(hamiltonian, perm):
             return "the (gauged) Hamiltonian is not invariant under translations"
         change = {bits[image] ^ bits[site] for site, image in enumerate(perm)}
         if len(change) > 1 or (change == {1} and hamiltonian.space.total_sz is None):
             return "the sign gauge has no definite momentum"
     return None
+
+
+def _invariant(hamiltonian: Any, perm: list[int]) -> bool:
+    images = np.array(perm)
+    return hamiltonian.is_invariant(images) and hamiltonian.space.is_invariant(images)
 
 
 def _generators(lattice: Any) -> list[list[int] | None]:
@@ -153,7 +158,9 @@ def _spin_flip(wanted: Any, hamiltonian: Any, bits: list[int]) -> tuple[bool, in
     asked = wanted.spin_flip if isinstance(wanted, Symmetry) else None
     if isinstance(wanted, Symmetry) and asked is None:
         return False, 1
-    possible = hamiltonian.conserves_spin_flip and not hamiltonian.space.twice_sz
+    space = hamiltonian.space
+    possible = hamiltonian.conserves_spin_flip and not space.twice_sz
+    possible = possible and not space.has_rules
     dims = hamiltonian.space.local_dims
     parity = -1 if sum(b * (d - 1) for b, d in zip(bits, dims)) % 2 else 1
     if asked is None:

@@ -10,6 +10,7 @@ from typing import Any
 from vmc import registry, resolve
 from vmc.errors import JobError
 from vmc.job import Job
+from vmc.space import Charge
 
 #: Largest basis that a report diagonalises for its exact energy.
 ED_STATES = 1 << 14
@@ -49,7 +50,8 @@ class System:
         diagonalisation where the basis has at most `ED_STATES` states.
         """
         model, total_sz = self.job.hamiltonian.name, self.hamiltonian.space.total_sz
-        if isinstance(model, str) and not registry.is_user_code(model):
+        known_name = isinstance(model, str) and not registry.is_user_code(model)
+        if known_name and not self.hamiltonian.space.has_rules:
             known = registry.exact_energy(model, self.lattice, self.couplings, total_sz)
             if known is not None:
                 return {"energy": float(known[0]), "source": known[1]}
@@ -70,9 +72,10 @@ def build_system(job: Job) -> System:
     defaults = _model_defaults(job)
     free = registry.compile_operator(operator, n_sites, total_sz=None)
     total_sz = resolve.sector(job.hamiltonian.total_sz, free, default_sz)
+    rules = _rules(job, lattice)
     table = free
-    if total_sz is not None:
-        table = registry.compile_operator(operator, n_sites, total_sz=total_sz)
+    if total_sz is not None or rules:
+        table = registry.compile_operator(operator, n_sites, total_sz=total_sz, **rules)
     table, warnings = resolve.gauge(job.hamiltonian.marshall, table, lattice)
     if lattice is not None and lattice.bonds(1).meets_itself:
         warnings.append(
@@ -92,6 +95,23 @@ def build_system(job: Job) -> System:
         warnings=tuple(warnings),
         files=_files(job),
     )
+
+
+def _rules(job: Job, lattice: Any) -> dict[str, Any]:
+    """Restrictions of the space beyond total Sz."""
+    section, rules = job.hamiltonian, {}
+    if section.charges:
+        rules["charges"] = tuple(
+            Charge(tuple(c.weights), c.value, c.modulus) for c in section.charges
+        )
+    if section.blockade:
+        if lattice is None:
+            raise JobError(
+                "[hamiltonian] blockade = true acts on nearest neighbours: add a "
+                "[lattice] section"
+            )
+        rules["blockade"] = lattice.edges(1)
+    return rules
 
 
 def _files(job: Job) -> tuple[Path, ...]:

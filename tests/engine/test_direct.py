@@ -95,7 +95,7 @@ def test_a_wrong_drawing_rule_shows_up_as_drift(mesh_of: MeshOf) -> None:
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     wf = product_state()
-    with pytest.raises(JobError, match="not from total_sz = 0.5"):
+    with pytest.raises(JobError, match="not from a sector"):
         direct(wf, spins(N, total_sz=0.5), n_chains=4)
     with pytest.raises(JobError, match="can be drawn from exactly"):
         direct(wf._replace(exact=None), spins(N), n_chains=4)

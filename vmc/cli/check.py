@@ -64,7 +64,7 @@ def _system_sizes(system: Any) -> dict[str, Any]:
     return {
         "n_sites": system.n_sites,
         "dimension": table.space.n_states,
-        "total_sz": table.space.total_sz,
+        "sector": table.space.label or "free",
         "n_moves": table.moves.n_moves,
         "real": table.is_real,
         "stoquastic": table.is_stoquastic,

@@ -13,7 +13,7 @@ from vmc.cli.progress import clock
 def headline(built: Any, folder: Path) -> str:
     """What runs, in one line."""
     job, space = built.job, built.hamiltonian.space
-    sector = "" if space.total_sz is None else f", total Sz {space.total_sz:g}"
+    sector = f", {space.label}" if space.label else ""
     return (
         f"{folder}: {built.n_sites} sites{sector}, {built.vmc.n_parameters} "
         f"{'real' if built.wavefunction.range == 'positive' else 'complex-valued'} "
