@@ -17,7 +17,6 @@ from jax import Array, lax
 
 from vmc import distributed
 from vmc.base import (
-    Cache,
     Key,
     Move,
     Moves,
@@ -80,27 +79,20 @@ class _Metropolis:
         return sigma, samples, info
 
     def _try(
-        self,
-        params: Params,
-        cache: Cache,
-        sigma: Array,
-        carry: Any,
-        move: Move,
-        word: Array,
-        who: Array | bool,
+        self, params: Params, carry: Any, move: Move, word: Array, who: Array | bool
     ) -> Any:
-        """One proposal to the walkers ``who``, judged from ``cache`` and ``sigma``."""
+        """One proposal to the walkers ``who``; the others stay as they are."""
         wf = self.wavefunction
-        sigma_t, new_cache, log_p, accepted = carry
-        log_ratio, pending = wf.try_move(params, cache, sigma, move)
+        sigma_t, cache, log_p, accepted = carry
+        log_ratio, pending = wf.try_move(params, cache, sigma_t.T, move)
         uniform = word.astype(log_ratio.dtype) * 2.0**-32
-        allowed = self.space.allows(sigma, _one_row(move))[0] & who
+        allowed = self.space.allows(sigma_t.T, _one_row(move))[0] & who
         # A ratio that is not a number is refused, and shows up as drift.
         accept = allowed & (uniform < jnp.exp(log_ratio))
-        new_cache = wf.commit(new_cache, pending, accept)
+        cache = wf.commit(cache, pending, accept)
         sigma_t = apply_move(sigma_t, move, accept, self.space.local_dims)
         log_p = log_p + jnp.where(accept, log_ratio, 0)
-        return sigma_t, new_cache, log_p, accepted + jnp.sum(accept, dtype=jnp.int32)
+        return sigma_t, cache, log_p, accepted + jnp.sum(accept, dtype=jnp.int32)
 
     def _walk(
         self, key: Key, params: Params, sigma: Array, n_sweeps: int
@@ -121,17 +113,14 @@ class _Metropolis:
         accept_key = derive(key, Purpose.ACCEPT)
 
         def propose(i: Array, carry: Any) -> Any:
-            bits, old = carry
-            sigma, cache, word = old[0].T, old[1], bits[i % chunk]
-            move = table[sequence[i]]
+            bits, walkers = carry
+            word, move = bits[i % chunk], table[sequence[i]]
             if self.two_way:
-                new = self._try(params, cache, sigma, old, move, word, True)
-                return bits, new
+                return bits, self._try(params, walkers, move, word, True)
             back = inverse(move, self.space.local_dims)
             forth = word % 2 == 0
-            new = self._try(params, cache, sigma, old, move, word, forth)
-            new = self._try(params, cache, sigma, new, back, word, ~forth)
-            return bits, new
+            walkers = self._try(params, walkers, move, word, forth)
+            return bits, self._try(params, walkers, back, word, ~forth)
 
         def run_chunk(c: Array, carry: Any) -> Any:
             bits = walker_bits(accept_key, n_local, chunk, c * (chunk // 4))

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +40,7 @@ class Charge:
     value: int
     modulus: int = 0
 
-    def fits(self, change: Array | np.ndarray) -> Array | np.ndarray:
+    def fits(self, change: Any) -> Any:
         """Whether a difference of Q counts as 0."""
         return (change % self.modulus if self.modulus else change) == 0
 

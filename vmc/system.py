@@ -50,8 +50,8 @@ class System:
         diagonalisation where the basis has at most `ED_STATES` states.
         """
         model, total_sz = self.job.hamiltonian.name, self.hamiltonian.space.total_sz
-        known_name = isinstance(model, str) and not registry.is_user_code(model)
-        if known_name and not self.hamiltonian.space.has_rules:
+        has_rules = self.hamiltonian.space.has_rules
+        if isinstance(model, str) and not registry.is_user_code(model) | has_rules:
             known = registry.exact_energy(model, self.lattice, self.couplings, total_sz)
             if known is not None:
                 return {"energy": float(known[0]), "source": known[1]}

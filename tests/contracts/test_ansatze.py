@@ -99,8 +99,6 @@ def random_params(wf: WaveFunction) -> Params:
 
 #: Families of which the fast tier, too, compiles every variant.
 THOROUGH = ("rbm", "jastrow", "mlp")
-#: Families that share the code of another: convac, mps, product.
-TWINS = ("cp", "rac", "sum")
 DTYPES = ("real", "complex")
 
 
@@ -341,7 +339,9 @@ def test_output_symmetry_and_spin_flip(
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        pytest.param(*p.values, marks=slow_unless(not p.marks and n not in TWINS))
+        pytest.param(
+            *p.values, marks=slow_unless(n in (*THOROUGH, "convac") and not p.marks)
+        )
         for p in PLAIN
         for n in p.values[:1]
     ],

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from ansatze.jastrow import jastrow
+from ansatze.mps import mps
 from ansatze.rbm import rbm
 from hamiltonians.compile import TermHamiltonian, compile_operator
 from hamiltonians.operators import Operator
@@ -114,7 +115,7 @@ def made(
     if name == "split":
         wf = split_rbm(space)
     else:
-        factory = {"rbm": rbm, "jastrow": jastrow}[name]
+        factory = {"rbm": rbm, "jastrow": jastrow, "mps": mps}[name]
         problem = Problem(space, "real" if dtype == "real" else "complex", precision)
         wf = factory(problem, **keys)
     return wf, randomise(jax.eval_shape(wf.init, jax.random.key(0)), scale)

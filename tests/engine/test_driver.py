@@ -248,7 +248,8 @@ def test_new_values_do_not_recompile(caplog: pytest.LogCaptureFixture) -> None:
 # ---- first-order optimisers ----------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adam", "sgd"])
 def test_first_order_optimisers_need_no_scores(name: str) -> None:
     space, terms = spins(4), twisted(4)
     wf = rbm(Problem(space), alpha=1, init_scale=0.1)
@@ -412,6 +413,7 @@ def test_lower_precisions_agree(precision: str) -> None:
         np.testing.assert_allclose(got[name], want[name], rtol=2e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_float32_runs_without_64_bit_numbers() -> None:
     with jax.enable_x64(False):
         space = spins(4)

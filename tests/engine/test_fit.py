@@ -21,7 +21,9 @@ def distribution() -> np.ndarray:
     return weight / weight.sum()
 
 
-@pytest.mark.parametrize("dtype", ["real", "complex"])
+@pytest.mark.parametrize(
+    "dtype", ["real", pytest.param("complex", marks=pytest.mark.slow)]
+)
 def test_a_born_machine_learns_a_distribution(dtype: str) -> None:
     p, states = distribution(), spins(N).all_states()
     rng = np.random.default_rng(3)

@@ -99,6 +99,8 @@ CASES: dict[str, tuple[str, Spins, float]] = {
     # Moves that are not their own inverse.
     "flips-spin-one": ("jastrow-real", spins(3, spin=1), 0.3),
     "exchange-spins": ("jastrow-real", spins(3, spin=[1, 0.5, 1.5], total_sz=1), 0.3),
+    # Its cache moves along the chain, the same way for all walkers.
+    "exchange-chain": ("mps-complex", spins(4, spin=1, total_sz=0), 0.5),
 }
 
 
