@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from ansatze.merges import Bilinear, contract
+from ansatze.mps_gauge import Truncated
 from ansatze.scaled import calibrate, largest, near_one, without_phase
 from ansatze.tree_exact import exact_of
 from ansatze.tree_family import refuse_symmetry, tree_wavefunction
@@ -209,6 +210,73 @@ def grow_bonds(
         pads = ((0, 0), (0, 0), (0, columns), (0, columns))
         out[merge.name] = jnp.pad(grown, pads)
     return out
+
+
+def truncate_bonds(
+    params: Params, problem: Problem, bond_dimension: int | None
+) -> Truncated:
+    """Smaller bonds, by SVD at every bond of the canonical form.
+
+    With the centre of orthogonality moved to a bond, the singular values there are
+    the Schmidt values between the leaves below it and all others; the largest are
+    kept.  The projections of all bonds are those of the full state, so that the
+    infidelity is at most the sum of the discarded weights (L. Grasedyck, SIAM J.
+    Matrix Anal. Appl. 31, 2029 (2010)).
+
+    Args:
+        params: of `ttn` for this problem.
+        problem: see `ttn`.
+        bond_dimension: the new D, see `ttn`.
+
+    Returns:
+        Parameters, padded with zeros where fewer values exist than the new bonds
+        hold, and the discarded weight of every bond, (nodes below the root,).
+    """
+    tree = ttn_tree(problem, bond_dimension)
+    n_sites = problem.space.n_sites
+    # Entries for local states that a site does not have are never read, but count.
+    states = np.ones(2 * len(params["T0"]), int)
+    states[:n_sites] = np.asarray(tree.local_dims)[tree.order]
+    has = np.arange(tree.n_states)[None] < states[:, None]
+    has = has[0::2, None, :, None] & has[1::2, None, None, :]
+    first = jnp.where(has, jnp.asarray(params["T0"]), 0)
+    canonical, log_norm = canonicalise(params | {"T0": first}, n_sites)
+    tensors = [np.asarray(canonical[m.name]) for m in _bilinear(tree)]
+    # psi = exp(log_norm) <canonical>, spread over all nodes so that none overflows.
+    factor = np.exp(float(log_norm) / sum(len(t) for t in tensors))
+    discarded: list[float] = []
+    #: For the upper bond of each node: full square root of its density, projection.
+    above = [(np.ones((1, 1)), np.ones((1, 1)))]
+    out: dict[str, Array] = {}
+    for merge, t in zip(_bilinear(tree)[::-1], tensors[::-1]):
+        new = np.zeros((len(t), merge.c_out, merge.c_in, merge.c_in), t.dtype)
+        below: list[tuple[np.ndarray, np.ndarray]] = []
+        for j, (root, project) in enumerate(above):
+            node = np.tensordot(project.T, t[j], 1)
+            if merge is not tree.levels[0]:
+                full = np.tensordot(root.T, t[j], 1)
+                present = min(2, merge.n_in - 2 * j)
+                for side in range(present):
+                    rows = np.moveaxis(full, 1 + side, 0)
+                    u, values, _ = np.linalg.svd(
+                        rows.reshape(len(rows), -1), full_matrices=False
+                    )
+                    discarded.append(float(np.sum(values[merge.c_in :] ** 2)))
+                    kept = u[:, : merge.c_in]
+                    below.append((u * values, kept))
+                    turned = np.tensordot(node, kept.conj(), (1 + side, 0))
+                    node = np.moveaxis(turned, -1, 1 + side)
+            # An absent child is the first basis vector: the rest is not used.
+            node = node[:, : merge.c_in, : merge.c_in]
+            e, a, b = node.shape
+            new[j, :e, :a, :b] = factor * node
+        out[merge.name] = jnp.asarray(new)
+        above = below
+    return Truncated(out, np.array(discarded))
+
+
+def _bilinear(tree: Tree) -> list[Bilinear]:
+    return [m for m in tree.levels if isinstance(m, Bilinear)]
 
 
 def isometry_defect(params: Params) -> float:

@@ -11,8 +11,8 @@ import numpy as np
 from hamiltonians.lattices import Bonds, Lattice
 from vmc.errors import JobError
 
-#: A number; a list with one number per bond (order of ``lattice.edges(n)``) or per
-#: site; or a table:
+#: A number; a list with one number per bond (order of ``lattice.edges(n)``), site or
+#: whatever else the model says (pair of sites, star, ...); or a table:
 #: ``{by_color = [x, y, ...]}`` one number per bond colour,
 #: ``{by_sublattice = [a, b]}`` one number per sublattice,
 #: ``{distribution = "normal", mean = 0, std = 1}``,

@@ -103,12 +103,11 @@ def plan(
     full = dim <= _DENSE or k > dim // 4
     if full and 3 * dim**2 * entry + listing <= memory_limit:
         return Plan("dense", dim, 3 * dim**2 * entry + stored + listing)
-    for method, needed in (
-        ("sparse", work + vectors + stored),
-        ("matrix-free", work + vectors),
-    ):
-        if needed <= memory_limit and k < dim - 1:
-            return Plan(method, dim, needed)
+    if k < dim - 1:
+        if work + vectors + stored <= memory_limit:
+            return Plan("sparse", dim, work + vectors + stored)
+        if work + vectors <= memory_limit:
+            return Plan("matrix-free", dim, work + vectors)
     raise JobError(
         f"{k} levels of {n_states} states with {width - 1} moves each need about "
         f"{(work + vectors) / 2**30:.3g} GiB for the vectors alone (and "
@@ -243,7 +242,7 @@ class _Recomputed:
             data, column = rows.rows(start, stop)
             self.largest = max(self.largest, float(np.abs(data).max()))
             own = column == np.arange(start, stop)[:, None]
-            self._diagonal[start:stop] = np.where(own, data.real, 0).sum(axis=1)
+            self._diagonal[start:stop] = np.where(own, np.real(data), 0).sum(axis=1)
 
     def diagonal(self) -> np.ndarray:
         """The diagonal, float (dim,)."""

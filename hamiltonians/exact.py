@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hamiltonians import bethe
-from hamiltonians.couplings import is_zero, number, per_bond, per_site
+from hamiltonians.couplings import is_zero, number, per_bond, per_site, values
 from hamiltonians.lattices import Lattice
 from vmc.errors import JobError
 
@@ -271,20 +271,21 @@ def _majumdar_ghosh(
     # Below 6 sites a second neighbour of the ring is reached in two ways.
     if kind is None or (kind == "ring" and n < 6) or n % 2 or n < 4:
         return None
-    if total_sz not in (None, 0) or keys["J"] <= 0:
+    J = _uniform(keys["J"])
+    if total_sz not in (None, 0) or J is None or J <= 0:
         return None
     count = "two ground states" if kind == "ring" else "one ground state"
-    energy = majumdar_ghosh_energy(n, keys["J"])
+    energy = majumdar_ghosh_energy(n, J)
     return energy, f"Majumdar-Ghosh dimers, {_name(kind)}, Sz = 0, {count}"
 
 
 def _haldane_shastry(
     lattice: Lattice, keys: dict[str, Any], total_sz: float | None
 ) -> Answer:
-    n = lattice.n_sites
-    if n < 4 or n % 2 or keys["J"] <= 0 or total_sz not in (None, 0):
+    n, J = lattice.n_sites, _uniform(keys["J"])
+    if n < 4 or n % 2 or J is None or J <= 0 or total_sz not in (None, 0):
         return None
-    return haldane_shastry_energy(n, keys["J"]), "Haldane-Shastry formula, Sz = 0"
+    return haldane_shastry_energy(n, J), "Haldane-Shastry formula, Sz = 0"
 
 
 def _shastry_sutherland(
@@ -308,14 +309,17 @@ def _shastry_sutherland(
 
 
 def _cluster(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> Answer:
-    J, n = number("J", keys["J"]), lattice.n_sites
+    n = lattice.n_sites
     if total_sz is not None:
         return None
     if is_zero(keys["h"]):
-        return -abs(J) * n, "graph state, every stabiliser at its lowest value"
-    h = keys["h"]
-    uniform = isinstance(h, int | float) and h >= 0 and J >= 0
-    if not uniform or lattice.chain_kind() != "ring" or n % 2 or n < 6:
+        each = per_site(lattice, "J", keys["J"], keys["disorder_seed"])
+        lowest = -float(np.abs(each).sum())
+        return lowest, "graph state, every stabiliser at its lowest value"
+    J, h = _uniform(keys["J"]), _uniform(keys["h"])
+    if J is None or h is None or min(J, h) < 0:
+        return None
+    if lattice.chain_kind() != "ring" or n % 2 or n < 6:
         return None
     energy = 2 * tfim_chain_energy(n // 2, J, h, parity=1)
     return energy, "free fermions, two rings of N/2 sites"
@@ -324,23 +328,28 @@ def _cluster(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> 
 def _toric_code(
     lattice: Lattice, keys: dict[str, Any], total_sz: float | None
 ) -> Answer:
-    star, face = keys["J_star"], keys["J_face"]
     fields = is_zero(keys["hx"]) and is_zero(keys["hz"])
-    if not fields or min(star, face) < 0 or total_sz is not None:
+    if not fields or total_sz is not None:
         return None
-    counts = len(lattice.features["stars"]), len(lattice.features["faces"])
-    copies = ", 4 ground states" if all(lattice.periodic) else ""
-    return (
-        -float(star * counts[0] + face * counts[1]),
-        f"all stabilisers +1{copies}",
-    )
+    seed, drawn = keys["disorder_seed"], []
+    for name, kind in (("J_star", "stars"), ("J_face", "faces")):
+        count = len(lattice.features[kind])
+        drawn.append(values(name, keys[name], count, kind, seed))
+    strengths = np.concatenate(drawn)
+    if np.any(strengths < 0):
+        return None
+    torus = all(lattice.periodic) and np.all(strengths > 0)
+    copies = ", 4 ground states" if torus else ""
+    return -float(strengths.sum()), f"all stabilisers +1{copies}"
 
 
 def _aklt(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> Answer:
-    if lattice.chain_kind() is None or keys["J"] <= 0 or total_sz not in (None, 0):
+    if lattice.chain_kind() is None or total_sz not in (None, 0):
         return None
-    n_bonds = len(lattice.edges(1))
-    return -2 / 3 * float(keys["J"]) * n_bonds, "AKLT valence-bond state, Sz = 0"
+    bonds = per_bond(lattice, "J", keys["J"], 1, keys["disorder_seed"])
+    if np.any(bonds <= 0):
+        return None
+    return -2 / 3 * float(bonds.sum()), "AKLT valence-bond state, Sz = 0"
 
 
 _KNOWN: dict[str, Callable[[Lattice, dict[str, Any], float | None], Answer]] = {
@@ -363,6 +372,11 @@ def _each(name: str, value: float | np.ndarray, n: int) -> np.ndarray:
     if array.shape not in ((), (n,)) or not np.all(np.isfinite(array)):
         raise JobError(f"{name} must be one finite number or {n} of them")
     return np.broadcast_to(array, (n,))
+
+
+def _uniform(value: Any) -> float | None:
+    """A coupling that is one number, or None for a list or a distribution."""
+    return float(value) if isinstance(value, int | float | np.number) else None
 
 
 def _in_order(lattice: Lattice, bonds: np.ndarray) -> np.ndarray:

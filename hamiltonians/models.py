@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hamiltonians.models_exchange import (
-    dm,
+from hamiltonians.models_exchange import dm, heisenberg, xxz, xy, xyz
+from hamiltonians.models_frustrated import (
     haldane_shastry,
-    heisenberg,
     j1j2,
     j1j2j3,
     majumdar_ghosh,
     scalar_chirality,
     shastry_sutherland,
-    xxz,
-    xy,
-    xyz,
 )
 from hamiltonians.models_ising import (
     ea_glass,

@@ -50,24 +50,26 @@ def tfim(
 
 def tfim_long_range(
     lattice: Lattice,
-    J: float = 1.0,
+    J: Coupling = 1.0,
     alpha: float = 3.0,
     h: Coupling = 1.0,
     disorder_seed: int | None = None,
 ) -> Operator:
-    """H = -J sum_{i<j} r_ij^-alpha sz_i sz_j - h sum_i sx_i, Pauli matrices.
+    """H = -sum_{i<j} J_ij r_ij^-alpha sz_i sz_j - h sum_i sx_i, Pauli matrices.
 
     Every pair interacts at its shortest distance (around the torus).
 
     Args:
         lattice: any with positions.
-        J: strength at distance 1; J > 0 is ferromagnetic.
+        J: strength at distance 1; J > 0 is ferromagnetic; or one per pair of sites,
+            ordered (0, 1), (0, 2), ..., (N-2, N-1).
         alpha: power of the decay; 0 is the infinite-range model.
         h: transverse field, per site.
-        disorder_seed: for fields given as a distribution.
+        disorder_seed: for couplings given as a distribution.
     """
     pairs, distance = _all_pairs(lattice)
-    strength = -number("J", J) * distance ** -number("alpha", alpha)
+    each = values("J", J, len(pairs), "pairs of sites", disorder_seed)
+    strength = -each * distance ** -number("alpha", alpha)
     field = _field(lattice, "h", h, "X", disorder_seed)
     return Operator.from_terms(_bonds(pairs, strength) + field)
 
@@ -137,7 +139,7 @@ def rydberg(
     lattice: Lattice,
     Omega: Coupling = 1.0,
     delta: Coupling = 1.0,
-    V: float = 1.0,
+    V: Coupling = 1.0,
     power: float = 6.0,
     disorder_seed: int | None = None,
 ) -> Operator:
@@ -151,14 +153,16 @@ def rydberg(
             around the torus.
         Omega: Rabi frequency, per site.
         delta: detuning, per site.
-        V: repulsion at distance 1, (R_b / a)^6 Omega.
+        V: repulsion at distance 1, (R_b / a)^6 Omega; or one per pair of sites,
+            ordered (0, 1), (0, 2), ..., (N-2, N-1).
         power: of the decay.
         disorder_seed: for couplings given as a distribution.
     """
     rabi = per_site(lattice, "Omega", Omega, disorder_seed)
     detuning = per_site(lattice, "delta", delta, disorder_seed)
     pairs, distance = _all_pairs(lattice)
-    strength = number("V", V) * distance ** -number("power", power)
+    each = values("V", V, len(pairs), "pairs of sites", disorder_seed)
+    strength = each * distance ** -number("power", power)
     # n_i n_j = (1 - z_i - z_j + z_i z_j) / 4
     load = np.bincount(
         pairs.reshape(-1), weights=np.repeat(strength, 2), minlength=lattice.n_sites
@@ -176,7 +180,7 @@ def rydberg(
 def pxp(
     lattice: Lattice,
     Omega: Coupling = 1.0,
-    penalty: float = 0.0,
+    penalty: Coupling = 0.0,
     disorder_seed: int | None = None,
 ) -> Operator:
     """H = Omega sum_i sx_i prod_{j next to i} P_j + penalty sum_<ij> n_i n_j, Pauli.
@@ -191,7 +195,7 @@ def pxp(
     Args:
         lattice: any of coordination up to 6.
         Omega: flip amplitude, per site.
-        penalty: energy of a pair of excited neighbours.
+        penalty: energy of a pair of excited neighbours, per bond.
         disorder_seed: for couplings given as a distribution.
     """
     flip = per_site(lattice, "Omega", Omega, disorder_seed)
@@ -203,11 +207,10 @@ def pxp(
         for k in range(len(near) + 1):
             for chosen in itertools.combinations(near, k):
                 terms.append((value, "X" + "Z" * k, (i, *chosen)))
-    cost = number("penalty", penalty) / 4
-    if cost:
-        for i, j in lattice.edges(1).tolist():
-            terms += [(cost, "ZZ", (i, j)), (-cost, "Z", (i,)), (-cost, "Z", (j,))]
-            terms.append((cost, "", ()))
+    if not is_zero(penalty):
+        costs = per_bond(lattice, "penalty", penalty, 1, disorder_seed) / 4
+        for c, (i, j) in zip(costs.tolist(), lattice.edges(1).tolist(), strict=True):
+            terms += [(c, "ZZ", (i, j)), (-c, "Z", (i,)), (-c, "Z", (j,)), (c, "", ())]
     return Operator.from_terms(terms)
 
 

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from hamiltonians.couplings import Coupling, number, per_bond, per_site
+from hamiltonians.couplings import Coupling, per_bond, per_site
 from hamiltonians.lattices import Lattice
 from hamiltonians.operators import Operator, SpinOperators, spin
 
 
-def aklt(lattice: Lattice, J: float = 1.0) -> Operator:
+def aklt(
+    lattice: Lattice, J: Coupling = 1.0, disorder_seed: int | None = None
+) -> Operator:
     """H = J sum_<ij> [S_i . S_j + (S_i . S_j)^2 / 3], spin 1.
 
     Affleck-Kennedy-Lieb-Tasaki model (Phys. Rev. Lett. 59, 799): on a chain every
-    bond of the ground state has energy -2 J / 3.
+    bond of the ground state has energy -2 J / 3, also where the J differ.
 
     Args:
         lattice: any; the exact ground state holds for chains.
-        J: strength.
+        J: strength, per bond.
+        disorder_seed: for couplings given as a distribution.
     """
-    strength = number("J", J)
+    strength = per_bond(lattice, "J", J, 1, disorder_seed)
     return bilinear_biquadratic(lattice, strength, strength / 3)
 
 
-def bilinear_biquadratic(lattice: Lattice, J: float = 1.0, Q: float = 0.0) -> Operator:
+def bilinear_biquadratic(
+    lattice: Lattice,
+    J: Coupling = 1.0,
+    Q: Coupling = 0.0,
+    disorder_seed: int | None = None,
+) -> Operator:
     """H = sum_<ij> [J S_i . S_j + Q (S_i . S_j)^2], spin 1.
 
     Args:
         lattice: any.
-        J: bilinear coupling.
-        Q: biquadratic coupling.
+        J: bilinear coupling, per bond.
+        Q: biquadratic coupling, per bond.
+        disorder_seed: for couplings given as a distribution.
     """
-    linear, square = number("J", J), number("Q", Q)
+    linear = per_bond(lattice, "J", J, 1, disorder_seed).tolist()
+    square = per_bond(lattice, "Q", Q, 1, disorder_seed).tolist()
     one = spin(1)
     pieces = []
-    for i, j in lattice.edges(1).tolist():
+    for a, b, (i, j) in zip(linear, square, lattice.edges(1).tolist(), strict=True):
         dot = _dot(one, i, j)
-        pieces.append(linear * dot + square * dot @ dot)
+        pieces.append(a * dot + b * dot @ dot)
     return Operator.sum(pieces)
 
 

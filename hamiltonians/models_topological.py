@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hamiltonians.couplings import Coupling, is_zero, number, per_site
+from hamiltonians.couplings import Coupling, is_zero, per_bond, per_site, values
 from hamiltonians.lattices import Lattice
 from hamiltonians.operators import Operator
 from vmc.errors import JobError
@@ -15,10 +15,10 @@ Terms = list[tuple[float, str, tuple[int, ...]]]
 
 def kitaev_honeycomb(
     lattice: Lattice,
-    Kx: float = 1.0,
-    Ky: float = 1.0,
-    Kz: float = 1.0,
-    J: float = 0.0,
+    Kx: Coupling = 1.0,
+    Ky: Coupling = 1.0,
+    Kz: Coupling = 1.0,
+    J: Coupling = 0.0,
     hx: Coupling = 0.0,
     hy: Coupling = 0.0,
     hz: Coupling = 0.0,
@@ -32,14 +32,15 @@ def kitaev_honeycomb(
     Args:
         lattice: honeycomb, or any whose sites have at most one bond of each of three
             colours.
-        Kx: strength of the x bonds.
-        Ky: strength of the y bonds.
-        Kz: strength of the z bonds.
-        J: Heisenberg exchange of Pauli matrices on all bonds.
+        Kx: strength of the x bonds; or one for each of them, in the order of
+            ``lattice.edges(1)``.
+        Ky: strength of the y bonds, alike.
+        Kz: strength of the z bonds, alike.
+        J: Heisenberg exchange of Pauli matrices, per bond.
         hx: field along x, per site.
         hy: field along y, per site.
         hz: field along z, per site.
-        disorder_seed: for fields given as a distribution.
+        disorder_seed: for couplings given as a distribution.
     """
     edges, colors = lattice.edges(1), lattice.edge_colors(1)
     ends = np.stack([edges, np.stack([colors, colors], axis=1)], axis=-1).reshape(-1, 2)
@@ -48,13 +49,16 @@ def kitaev_honeycomb(
             f"{lattice!r} does not have bonds of three kinds, at most one of each kind "
             "per site; kitaev_honeycomb needs for example the honeycomb lattice"
         )
-    strength = [number("Kx", Kx), number("Ky", Ky), number("Kz", Kz)]
-    exchange = number("J", J)
     terms: Terms = []
-    for (i, j), color in zip(edges.tolist(), colors.tolist(), strict=True):
-        terms.append((-strength[color], "XYZ"[color] * 2, (i, j)))
-        if exchange:
-            terms += [(exchange, letter * 2, (i, j)) for letter in "XYZ"]
+    for color, (axis, value) in enumerate((("x", Kx), ("y", Ky), ("z", Kz))):
+        bonds = edges[colors == color].tolist()
+        each = values(f"K{axis}", value, len(bonds), f"{axis} bonds", disorder_seed)
+        pairs = zip(each.tolist(), bonds, strict=True)
+        terms += [(-c, axis.upper() * 2, (i, j)) for c, (i, j) in pairs]
+    if not is_zero(J):
+        each = per_bond(lattice, "J", J, 1, disorder_seed)
+        for c, (i, j) in zip(each.tolist(), edges.tolist(), strict=True):
+            terms += [(c, letter * 2, (i, j)) for letter in "XYZ"]
     for name, value in (("hx", hx), ("hy", hy), ("hz", hz)):
         terms += _field(lattice, name, value, seed=disorder_seed)
     return Operator.from_terms(terms)
@@ -62,8 +66,8 @@ def kitaev_honeycomb(
 
 def toric_code(
     lattice: Lattice,
-    J_star: float = 1.0,
-    J_face: float = 1.0,
+    J_star: Coupling = 1.0,
+    J_face: Coupling = 1.0,
     hx: Coupling = 0.0,
     hz: Coupling = 0.0,
     disorder_seed: int | None = None,
@@ -75,20 +79,26 @@ def toric_code(
 
     Args:
         lattice: of the family ``square_links``.
-        J_star: strength of the stars.
-        J_face: strength of the faces.
+        J_star: strength of the stars; or one for each of
+            ``lattice.features["stars"]``.
+        J_face: strength of the faces; or one for each of
+            ``lattice.features["faces"]``.
         hx: field along x, per link.
         hz: field along z, per link.
-        disorder_seed: for fields given as a distribution.
+        disorder_seed: for couplings given as a distribution.
     """
     if not {"stars", "faces"} <= set(lattice.features):
         raise JobError(
             f"{lattice!r} has no stars and faces: spins of toric_code sit on links. "
             'Use the lattice name = "square_links" with the same size (2 L_x L_y spins)'
         )
-    star, face = -number("J_star", J_star), -number("J_face", J_face)
-    terms: Terms = [(star, "X" * len(s), s) for s in lattice.features["stars"]]
-    terms += [(face, "Z" * len(s), s) for s in lattice.features["faces"]]
+    terms: Terms = []
+    kinds = (("J_star", J_star, "stars", "X"), ("J_face", J_face, "faces", "Z"))
+    for name, value, kind, letter in kinds:
+        groups = lattice.features[kind]
+        each = values(name, value, len(groups), kind, disorder_seed)
+        pairs = zip(each.tolist(), groups, strict=True)
+        terms += [(-c, letter * len(links), links) for c, links in pairs]
     for name, value in (("hx", hx), ("hz", hz)):
         terms += _field(lattice, name, value, seed=disorder_seed)
     return Operator.from_terms(terms)
@@ -96,24 +106,24 @@ def toric_code(
 
 def cluster(
     lattice: Lattice,
-    J: float = 1.0,
+    J: Coupling = 1.0,
     h: Coupling = 0.0,
     disorder_seed: int | None = None,
 ) -> Operator:
-    """H = -J sum_i sx_i prod_{j next to i} sz_j - h sum_i sx_i, Pauli matrices.
+    """H = -sum_i J_i sx_i prod_{j next to i} sz_j - h sum_i sx_i, Pauli matrices.
 
     Cluster (graph-state) model; on a periodic chain -J sum Z_{i-1} X_i Z_{i+1}.  At
-    h = 0 all terms commute and the unique ground state has energy -J N.
+    h = 0 all terms commute and the unique ground state has energy -sum_i |J_i|.
 
     Args:
         lattice: any.
-        J: strength of the stabilisers.
+        J: strength of the stabilisers, per site i.
         h: transverse field, per site.
-        disorder_seed: for fields given as a distribution.
+        disorder_seed: for couplings given as a distribution.
     """
-    strength = -number("J", J)
+    strength = per_site(lattice, "J", J, disorder_seed).tolist()
     terms: Terms = [
-        (strength, "X" + "Z" * len(near), (i, *near))
+        (-strength[i], "X" + "Z" * len(near), (i, *near))
         for i, near in enumerate(lattice.neighbors)
     ]
     return Operator.from_terms(terms + _field(lattice, "h", h, "X", disorder_seed))

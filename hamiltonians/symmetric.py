@@ -37,7 +37,7 @@ class SymmetrySector(NamedTuple):
     @property
     def is_real(self) -> bool:
         """Whether all eigenvalues are +1 or -1."""
-        return not np.any(self.characters.imag)
+        return not np.any(np.imag(self.characters))
 
 
 def symmetry_sector(
@@ -68,9 +68,9 @@ def symmetry_sector(
         _check_flip(ham, spin_flip)
         perms, flips = np.concatenate([perms, perms]), np.append(flips, ~flips)
         characters = np.append(characters, spin_flip * characters)
-    whole = np.abs(characters.imag) < 1e-13
+    whole = np.abs(np.imag(characters)) < 1e-13
     if whole.all():
-        characters = np.rint(characters.real).astype(complex)
+        characters = np.rint(np.real(characters)).astype(complex)
     return SymmetrySector(perms, flips, characters)
 
 
@@ -174,7 +174,7 @@ class Orbits:
             best = np.where(better, image, best)
             which[better] = g
         factor = self._characters[which]
-        return best, factor.real if self._is_real else factor
+        return best, np.real(factor) if self._is_real else factor
 
     def representatives(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The smallest states of orbits that occur, and <a|P|a>."""
@@ -185,7 +185,7 @@ class Orbits:
         norms = np.zeros(len(codes), complex)
         for character, image in zip(self._characters, self._images(codes), strict=True):
             norms += np.where(image == codes, np.conj(character), 0)
-        norms = norms.real / len(self._characters)
+        norms = np.real(norms) / len(self._characters)
         kept = norms > 0.5 / len(self._characters)
         return codes[kept], norms[kept]
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from hamiltonians import facts
+from hamiltonians import facts, invariance
 from vmc.base import Moves
 from vmc.errors import JobError
 from vmc.space import Spins
@@ -265,7 +265,7 @@ class TermHamiltonian:
         Raises:
             JobError: perm is not a permutation of the sites.
         """
-        return facts.is_invariant(self, perm)
+        return invariance.is_invariant(self, perm)
 
     def spectrum(self, k: int = 1, **options: Any) -> dict[str, Any]:
         """The k lowest levels by exact diagonalisation.

@@ -20,7 +20,7 @@ LAYERS = [
     {"precondition", "optimizers", "observables", "step"},
     {"driver", "checkpoint", "runlog", "provenance"},
     {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "sampling"}
-    | {"system", "earlier", "assembly"}
+    | {"system", "earlier", "assembly", "grow"}
     | {"session", "signals", "runs", "schema_docs", "design", "sweep", "bench", "fit"},
     {"cli", "__main__"},
 ]

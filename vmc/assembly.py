@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from vmc import registry, resolve, sampling, symmetry
+from vmc import grow, registry, resolve, sampling, symmetry
 from vmc.base import Problem, Sampler, VMCState, WaveFunction
 from vmc.chunking import chunk_size, default_budget
-from vmc.distributed import walker_mesh
+from vmc.distributed import REPLICATED, compiled, walker_mesh
 from vmc.driver import VMC
 from vmc.earlier import check_space, open_run, start_params, wavefunction_of
 from vmc.errors import JobError
@@ -94,7 +95,46 @@ class Built:
         earlier = open_run(self.job.run.start_from, self.job.folder)
         check_space(earlier, self.hamiltonian.space)
         key = derive(root_key(self.job.seed), Purpose.PARAMS)
-        return self.vmc.init(start_params(earlier, self.wavefunction, key))
+        mine = (self.job, self.problem, self.wavefunction)
+        return self.vmc.init(start_params(earlier, *mine, key))
+
+    def at(self, step: int) -> Built:
+        """The objects after a number of steps, see [run] grow; often the same ones."""
+        job = grow.at_step(self.job, step)
+        return self if job is self.job else build(job)
+
+    def taken_over(self, before: Built, state: VMCState) -> VMCState:
+        """A state with the sizes of these objects: psi, walkers and series go on.
+
+        Args:
+            before: the objects that the state belongs to, of smaller sizes.
+            state: the state.
+
+        Returns:
+            The same step with grown parameters and a new state of the optimiser,
+            whose schedules go on.
+        """
+        old, new = before.job.ansatz, self.job.ansatz
+        assert old is not None and new is not None
+        step = int(state.step)
+        params = registry.resized_params(
+            str(new.name),
+            self.problem,
+            old.keys,
+            new.keys,
+            jax.tree.map(np.asarray, state.params),
+            derive(root_key(self.job.seed), Purpose.PARAMS, step),
+        )
+
+        def start(params: Any) -> tuple[Any, Any]:
+            opt_state = self.vmc.optimizer.init(params)
+            return params, grow.counted(opt_state, step)
+
+        program = compiled(
+            start, self.vmc._mesh, (REPLICATED,), (REPLICATED, REPLICATED)
+        )
+        params, opt_state = program(params)
+        return state._replace(params=params, opt_state=opt_state)
 
     def memory(self) -> dict[str, int]:
         """Estimated bytes of the large arrays on one device."""
@@ -157,6 +197,7 @@ def build(job: Job) -> Built:
             },
         }
     )
+    grow.check(job, problem)
     proposal = None
     if job.sampler.proposal is not None:
         run = open_run(job.sampler.proposal, job.folder)

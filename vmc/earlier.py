@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from vmc import checkpoint, distributed, registry, runlog, sampling, symmetry
+from vmc import checkpoint, distributed, grow, registry, runlog, sampling, symmetry
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.distributed import REPLICATED
 from vmc.errors import CheckpointError, JobError
@@ -46,8 +46,9 @@ class Earlier(NamedTuple):
 
     Attributes:
         folder: its run directory.
-        job: its resolved job.
+        job: its resolved job, with the final sizes of the ansatz.
         system: its lattice and Hamiltonian.
+        problem: what its ansatz knows.
         wavefunction: its psi, in its sign gauge.
         params: its last parameters.
     """
@@ -55,6 +56,7 @@ class Earlier(NamedTuple):
     folder: Path
     job: Job
     system: System
+    problem: Problem
     wavefunction: WaveFunction
     params: Params
 
@@ -73,6 +75,7 @@ def open_run(reference: str, folder: Path) -> Earlier:
     try:
         file = runlog.read(path)
         job = Job.from_dict(file.job, folder=file.job_folder, source=f"{path}: job")
+        job = grow.at_step(job, len(file.series.get("step", ())))
         system = build_system(job)
         problem, _ = symmetry.problem(job, system.hamiltonian, system.lattice)
         wavefunction, _ = wavefunction_of(job, problem)
@@ -87,7 +90,7 @@ def open_run(reference: str, folder: Path) -> Earlier:
             params = checkpoint.read_tree(group, template, str(path))  # pyright: ignore
     except CheckpointError as error:
         raise JobError(f"cannot use the run {reference!r}: {error}") from error
-    return Earlier(path, job, system, wavefunction, params)
+    return Earlier(path, job, system, problem, wavefunction, params)
 
 
 def check_space(earlier: Earlier, space: Any) -> None:
@@ -105,24 +108,32 @@ def check_space(earlier: Earlier, space: Any) -> None:
         )
 
 
-def start_params(earlier: Earlier, wavefunction: WaveFunction, key: Key) -> Params:
+def start_params(
+    earlier: Earlier, job: Job, problem: Problem, wavefunction: WaveFunction, key: Key
+) -> Params:
     """Parameters that start a wave function near an earlier run's.
 
-    The same ansatz takes the parameters as they are.  Another one whose norm is known
-    is fitted to samples of the earlier |psi|^2 by maximum likelihood; signs and phases
-    are not learnt.
+    The same ansatz takes the parameters as they are, or grows them (log psi
+    unchanged) or truncates them (largest Schmidt values kept) to its sizes.  Another
+    one whose norm is known is fitted to samples of the earlier |psi|^2 by maximum
+    likelihood; signs and phases are not learnt.
+
+    Args:
+        earlier: the earlier run.
+        job: the resolved job that starts from it.
+        problem: what its ansatz knows.
+        wavefunction: its ansatz.
+        key: of random numbers.
 
     Raises:
         JobError: the ansatz is another one, and its norm is not known.
     """
-
-    def shapes(params: Params) -> Any:
-        return jax.tree.map(lambda x: (x.shape, str(x.dtype)), params)
-
-    if shapes(earlier.params) == shapes(
-        jax.eval_shape(wavefunction.init, jax.random.key(0))
-    ):
+    wanted = jax.eval_shape(wavefunction.init, jax.random.key(0))
+    if _shapes(earlier.params) == _shapes(wanted):
         return earlier.params
+    resized = _resized(earlier, job, problem, key)
+    if resized is not None:
+        return resized
     if wavefunction.exact is None or wavefunction.exact.log_norm is None:
         raise JobError(
             f"[run] start_from: {earlier.folder} has another ansatz (or other sizes) "
@@ -130,6 +141,34 @@ def start_params(earlier: Earlier, wavefunction: WaveFunction, key: Key) -> Para
             "rac of depth 1) can be fitted to it; take one of these, or the same ansatz"
         )
     return fit(wavefunction, draw(earlier, derive(key, Purpose.DIRECT)), key).params
+
+
+def _shapes(params: Params) -> Any:
+    return jax.tree.map(lambda x: (x.shape, str(x.dtype)), params)
+
+
+def _resized(earlier: Earlier, job: Job, problem: Problem, key: Key) -> Params | None:
+    """Parameters of the same family with other sizes, or None for another one."""
+    ours, theirs = job.ansatz, earlier.job.ansatz
+    assert ours is not None and theirs is not None
+    name, old = ours.name, theirs.keys
+    if registry.is_user_code(name) or name != theirs.name:
+        return None
+    # The order of the sites in a tree, and the images of a filter.
+    if problem.shape != earlier.problem.shape or not np.array_equal(
+        np.asarray(problem.symmetry), np.asarray(earlier.problem.symmetry)
+    ):
+        return None
+    factory = registry.ansatze()[str(name)]
+    before = jax.eval_shape(factory(problem, **old).init, jax.random.key(0))
+    if _shapes(before) != _shapes(earlier.params):
+        return None  # real and complex weights, or biases on one side only
+    kind = registry.ansatz_change(str(name), problem, old, ours.keys)
+    if kind not in ("grow", "truncate"):
+        return None
+    return registry.resized_params(
+        str(name), problem, old, ours.keys, earlier.params, key
+    )
 
 
 def draw(earlier: Earlier, key: Key, n_samples: int = FIT_SAMPLES) -> np.ndarray:

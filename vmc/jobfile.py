@@ -228,10 +228,10 @@ def describe(error: ValidationError, model: Any) -> str:
 
 
 def _models_of(annotation: Any) -> list[type[BaseModel]]:
-    """The section classes inside an annotation such as ``Schedule | float``."""
+    """The section classes inside an annotation such as ``Schedule | list[Growth]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list):
         return [m for a in typing.get_args(annotation) for m in _models_of(a)]
     return []
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vmc.base import Problem, WaveFunction
+from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.jobfile import suggest
 
@@ -400,6 +400,34 @@ def ansatz_symmetries(
     from ansatze import symmetries
 
     return symmetries(name, problem, keys)
+
+
+def ansatz_change(
+    name: str,
+    problem: Problem,
+    old_keys: Mapping[str, Any],
+    new_keys: Mapping[str, Any],
+) -> str:
+    """`ansatze.growth.change`: "none", "grow", "truncate" or "other"."""
+    from ansatze.growth import change
+
+    return change(name, problem, old_keys, new_keys)
+
+
+def resized_params(
+    name: str,
+    problem: Problem,
+    old_keys: Mapping[str, Any],
+    new_keys: Mapping[str, Any],
+    params: Params,
+    key: Key,
+) -> Params:
+    """Parameters of other sizes: grown exactly, or truncated optimally."""
+    from ansatze.growth import change, grow, truncate
+
+    if change(name, problem, old_keys, new_keys) == "truncate":
+        return truncate(name, problem, old_keys, new_keys, params).params
+    return grow(name, problem, old_keys, new_keys, params, key)
 
 
 def user_wavefunction(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vmc import checkpoint, provenance, runlog
+from vmc import checkpoint, grow, provenance, runlog
 from vmc.assembly import Built, build
 from vmc.base import VMCState, WaveFunction
 from vmc.errors import CheckpointError
@@ -58,8 +58,11 @@ class Run:
 
     @functools.cached_property
     def built(self) -> Built:
-        """All objects of the job, built again."""
-        return build(self.job)
+        """All objects of the job, built again, with the sizes of `state`."""
+        if not self.job.run.grow:
+            return build(self.job)
+        saved = newest(self.folder)[0]
+        return build(grow.at_step(self.job, saved.step if saved else 0))
 
     @property
     def wavefunction(self) -> WaveFunction:
@@ -91,23 +94,33 @@ class Run:
         return np.asarray(self.state.chains)
 
 
+def newest(folder: Path) -> tuple[checkpoint.Saved | None, list[str]]:
+    """The newest checkpoint that can be read, or None, and why others cannot."""
+    problems = []
+    for path in checkpoint.paths(folder):
+        try:
+            return checkpoint.peek(path), problems
+        except CheckpointError as error:
+            problems.append(f"\n  {error}")
+    return None, problems
+
+
 def restore(folder: Path, built: Built) -> tuple[VMCState, checkpoint.Saved]:
     """State and surroundings of the newest checkpoint that can be read.
+
+    Args:
+        folder: the run directory.
+        built: the objects of the job; the state has the sizes of its own step.
 
     Raises:
         CheckpointError: there is none, or it belongs to another model.
     """
-    problems = []
-    for path in checkpoint.paths(folder):
-        try:
-            saved = checkpoint.peek(path)
-        except CheckpointError as error:
-            problems.append(f"\n  {error}")
-            continue
-        return checkpoint.load(path, built.vmc.init()), saved
-    raise CheckpointError(
-        f"{folder} has no checkpoint to continue from{''.join(problems)}"
-    )
+    saved, problems = newest(folder)
+    if saved is None:
+        raise CheckpointError(
+            f"{folder} has no checkpoint to continue from{''.join(problems)}"
+        )
+    return checkpoint.load(saved.path, built.at(saved.step).vmc.init()), saved
 
 
 def load(folder: str | Path) -> Run:

@@ -300,6 +300,17 @@ class Optimizer(Section):
     )
 
 
+class Growth(Section):
+    """A step after which the wave function is larger."""
+
+    at: int = key(..., "a step >= 1", "steps done before the change", ge=1)
+    keys: dict[str, Any] = key(
+        ...,
+        "a table, as {bond_dimension = 8}",
+        "sizes of [ansatz] from then on, none smaller than before",
+    )
+
+
 class Run(Section):
     """How long, and where to."""
 
@@ -313,8 +324,15 @@ class Run(Section):
     start_from: str | None = key(
         None,
         "a path relative to the job file",
-        "run to start from: the same ansatz takes its parameters, another one whose "
-        "norm is known is fitted to samples of its |psi|^2",
+        "run to start from: the same ansatz takes its parameters (of other sizes: "
+        "grown with psi unchanged; mps and ttn also truncated), another one whose norm "
+        "is known is fitted to samples of its |psi|^2",
+    )
+    grow: list[Growth] = key(
+        [],
+        "a list of tables, as [{at = 200, keys = {bond_dimension = 8}}]",
+        "larger sizes of the ansatz during the run, psi unchanged at the change (mps, "
+        "ttn, convac, cp, rac, rbm); `at` increases and is below n_steps",
     )
     checkpoint_minutes: float = key(
         5.0, "a positive number", "time between checkpoints", gt=0
@@ -337,6 +355,16 @@ class Run(Section):
         "steps between looks at the host: progress, signals, checkpoints",
         ge=1,
     )
+
+    @model_validator(mode="after")
+    def _growth_in_order(self) -> Run:
+        steps = [growth.at for growth in self.grow]
+        if any(a >= b for a, b in zip(steps, [*steps[1:], self.n_steps])):
+            raise ValueError(
+                f"grow: the steps `at` are {steps}; they must increase and stay below "
+                f"n_steps = {self.n_steps}"
+            )
+        return self
 
     @field_validator("max_time")
     @classmethod

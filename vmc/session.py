@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmc import checkpoint, provenance
+from vmc import checkpoint, grow, provenance
 from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.errors import NumericalError, StopRun
@@ -111,13 +111,14 @@ class Session:
         """Prepare; nothing is computed yet.
 
         Args:
-            built: the objects of the job.
+            built: the objects of the job, at its first step.
             log: run file to write; None writes nothing.
             state: where to start; None is step 0.
             stop: flag that asks for a stop.
             callback: called with every Info; it may raise StopRun.
         """
-        self.built = built
+        self.job = built.job
+        self.built = built if state is None else built.at(int(state.step))
         self.log = log
         self.stop = StopFlag() if stop is None else stop
         self.callback = callback
@@ -176,11 +177,12 @@ class Session:
             began = time.monotonic()
             # Short looks at slow steps.  The cut does not change any number.
             few = LOOK_SECONDS / self._per_step if self._per_step else math.inf
-            n = int(max(1, min(n_steps - step, few)))
+            n = int(max(1, min(grow.next_step(self.built.job) - step, few)))
             assert self.state is not None
             self.state, records = self.built.vmc.advance(self.state, n)
             self._per_step = float(records["seconds"][-1])
             self._append(records)
+            self._grow()
             info = Info(self._step, n_steps, records, self.state, self.seconds)
             try:
                 if self.callback:
@@ -193,6 +195,15 @@ class Session:
             self._recent = 0.0 if self._recent is None else time.monotonic() - began
             if self._due():
                 self._save()
+
+    def _grow(self) -> None:
+        """Larger sizes, if this is the step: before anything is saved."""
+        assert self.state is not None
+        later = self.built.at(self._step)
+        if later is not self.built:
+            state = later.taken_over(self.built, self.state)
+            self.built, self.state = later, state
+            self._recent = None  # the next dispatch compiles again
 
     @property
     def _step(self) -> int:
@@ -310,7 +321,7 @@ class Session:
             checkpoint.save(
                 self.log.folder,
                 self.state,
-                job=self.built.job.to_dict(),
+                job=self.job.to_dict(),
                 provenance=self.log.provenance,
                 series=self.log.series,
             )

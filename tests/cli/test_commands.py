@@ -256,6 +256,7 @@ def test_a_numerical_failure_keeps_the_last_good_state(
         (-20.4, 1234.0, "-20(1234)"),
         (-20.4, float("nan"), "-20.4"),
         (-20.4, 0.0, "-20.4"),
+        (-0.27333475827602726, 4.9e-17, "-0.2733347583"),
     ],
 )
 def test_numbers_with_errors(value: float, error: float, text: str) -> None:

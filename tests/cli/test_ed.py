@@ -67,6 +67,46 @@ def test_a_degenerate_ground_level_has_no_entropies(job_file: JobFile) -> None:
     assert "2-fold" in invoke("ed", job_file(text)).out
 
 
+TERMS = '[hamiltonian]\nterms = "terms.json"\n'
+CUSTOM = '[hamiltonian]\nname = "mine.py:build"\n'
+BUILD = "from hamiltonians import Sx, Sy, Sz\ndef build():\n    return "
+
+
+@pytest.mark.parametrize(
+    ("job", "file", "message"),
+    [
+        (TERMS, '{"N": 2, "terms": [[1, "XX", [1, 1]]]}', "a site is repeated"),
+        (TERMS, '{"N": 2, "terms": [[1, "X", [2]]]}', "acts on site 2, but N = 2"),
+        (TERMS, '{"N": 2, "terms": [[NaN, "X", [0]]]}', "nan of an operator is not f"),
+        (TERMS, '{"N": 2, "terms": [[[0, 1], "X", [0]]]}', "its term 1j X0 lacks its"),
+        (TERMS, '{"n_sites": 2, "terms": []}', "unknown key 'n_sites'; the keys are N"),
+        (TERMS, '{"N": 2, "terms": {"XX": 1}}', "terms is not a list of [coefficient"),
+        (CUSTOM, BUILD + "Sx(-1)", "site -1 is not an integer from 0 on"),
+        (CUSTOM, BUILD + "float('nan') * Sx(0)", "nan of an operator is not finite"),
+        (CUSTOM, BUILD + "Sz(0) + Sx(0) @ Sy(0)", "is not Hermitian: its term"),
+        (CUSTOM, BUILD + "'XX'", "returned a str; expected a hamiltonians.Operator"),
+        (CUSTOM, BUILD + "None", "returned a NoneType; expected a hamiltonians.Op"),
+        (RING.replace("10", "9") + "total_sz = 0", "", "nearest sector is total_sz = "),
+        (RING.replace("chain", "chian"), "", "did you mean 'chain'?"),
+        (RING + "J = nan", "", "J = nan must be a finite real number"),
+        (
+            CUSTOM + RING.partition("[h")[0],
+            BUILD + "Sx(10)",
+            "names site 10, but the lattice",
+        ),
+    ],
+)
+def test_what_makes_no_hamiltonian(
+    job_file: JobFile, job: str, file: str, message: str
+) -> None:
+    """Every mistake ends in a message before anything large is made."""
+    path = job_file(job)
+    Path("terms.json" if job == TERMS else "mine.py").write_text(file + "\n")
+    outcome = invoke("ed", path)
+    assert outcome.code == 2 and outcome.out == ""
+    assert message in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

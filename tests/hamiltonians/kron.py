@@ -82,4 +82,4 @@ def states(dims: Sequence[int]) -> np.ndarray:
 def codes(sigma: np.ndarray, dims: Sequence[int]) -> np.ndarray:
     """Places of configurations in that order."""
     index = (np.asarray(dims) - 1 - sigma.astype(np.int64)) // 2
-    return np.ravel_multi_index(tuple(index.T), tuple(dims))
+    return np.asarray(np.ravel_multi_index(tuple(index.T), tuple(dims)))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from hamiltonians import LATTICES, MODELS, bethe, exact, exact_energy
+from hamiltonians.compile import compile_operator
+from hamiltonians.diagonalise import ground_states
 from vmc.errors import JobError
 
 
@@ -26,9 +28,12 @@ def bonds(n: int, periodic: bool) -> list[tuple[int, int]]:
 def tfim(J: np.ndarray, h: np.ndarray, periodic: bool) -> np.ndarray:
     n = len(h)
     s = spin_matrices(n)
-    h_field = -sum(h[i] * s[i][0] for i in range(n))
-    ising = [-c * s[i][2] @ s[j][2] for c, (i, j) in zip(J, bonds(n, periodic))]
-    return (h_field + sum(ising)).real
+    total = np.zeros((2**n, 2**n), complex)
+    for i in range(n):
+        total -= h[i] * s[i][0]
+    for c, (i, j) in zip(J, bonds(n, periodic)):
+        total -= c * s[i][2] @ s[j][2]
+    return np.real(total)
 
 
 def xxz(J: np.ndarray, delta: float, n: int, periodic: bool) -> np.ndarray:
@@ -37,12 +42,12 @@ def xxz(J: np.ndarray, delta: float, n: int, periodic: bool) -> np.ndarray:
     for c, (i, j) in zip(J, bonds(n, periodic)):
         for axis, weight in enumerate((1, 1, delta)):
             total += c * weight / 4 * s[i][axis] @ s[j][axis]
-    return total.real
+    return np.real(total)
 
 
 def sector(h: np.ndarray, n: int, total_sz: float) -> np.ndarray:
     """Levels with the given total Sz."""
-    sz = sum(m[2].real.diagonal() for m in spin_matrices(n)) / 2
+    sz = np.sum([np.real(m[2]).diagonal() for m in spin_matrices(n)], axis=0) / 2
     inside = np.abs(sz - total_sz) < 1e-9
     return np.linalg.eigvalsh(h[np.ix_(inside, inside)])
 
@@ -58,7 +63,7 @@ def test_ising_chain_of_any_signs_in_both_parities(n, periodic, seed) -> None:
     J = rng.normal(size=n if periodic else n - 1)
     h = rng.normal(size=n)
     levels, vectors = np.linalg.eigh(tfim(J, h, periodic))
-    parity = functools.reduce(np.matmul, (m[0].real for m in spin_matrices(n)))
+    parity = functools.reduce(np.matmul, (np.real(m[0]) for m in spin_matrices(n)))
     signs = np.sum(vectors * (parity @ vectors), axis=0)
     for p in (1, -1):
         want = levels[np.sign(signs) == p][0]
@@ -176,6 +181,8 @@ RING, OPEN, ODD = (
 )
 # A ring whose bonds come in another order and sense than the chain's.
 GRAPH = LATTICES["graph"](edges=[[3, 4], [0, 5], [2, 1], [0, 1], [4, 5], [2, 3]])
+NORMAL = {"distribution": "normal"}
+LINKS, UNIFORM = LATTICES["square_links"](2), {"distribution": "uniform"}
 KNOWN = [
     ("tfim", RING, {"h": 0.7}, [None]),
     ("tfim", ODD, {"J": -1.0, "h": -0.7}, [None]),
@@ -202,6 +209,8 @@ KNOWN = [
     ("cluster", RING, {"J": 1.5, "h": 0.4}, [None]),
     ("toric_code", LATTICES["square_links"](2), {"J_star": 2.0}, [None]),
     ("toric_code", LATTICES["square_links"](2, False), {}, [None]),
+    ("toric_code", LINKS, {"J_face": UNIFORM, "disorder_seed": 4}, [None]),
+    ("cluster", ODD, {"J": NORMAL, "disorder_seed": 6}, [None]),
 ]
 
 
@@ -242,6 +251,11 @@ UNKNOWN = [
     ("shastry_sutherland", LATTICES["shastry_sutherland"](4), {"J": 0.6}, 0.0),
     ("shastry_sutherland", LATTICES["shastry_sutherland"](4, False), {"J": 0.3}, 0.0),
     ("sk_glass", RING, {"disorder_seed": 1}, None),
+    ("majumdar_ghosh", RING, {"J": UNIFORM, "disorder_seed": 1}, 0.0),
+    ("haldane_shastry", RING, {"J": UNIFORM, "disorder_seed": 1}, 0.0),
+    ("cluster", RING, {"J": UNIFORM, "h": 0.4, "disorder_seed": 1}, None),
+    ("toric_code", LINKS, {"J_star": NORMAL, "disorder_seed": 1}, None),
+    ("aklt", RING, {"J": NORMAL, "disorder_seed": 1}, 0.0),
     ("my_model", RING, {}, None),
     ("heisenberg", None, {}, None),
 ]
@@ -270,6 +284,15 @@ def test_aklt_chain() -> None:
     for periodic, n_bonds in ((True, 10), (False, 9)):
         answer = exact_energy("aklt", LATTICES["chain"](10, periodic), {"J": 3.0}, 0)
         assert answer is not None and answer[0] == pytest.approx(-2.0 * n_bonds)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_aklt_chain_of_random_bonds(periodic: bool) -> None:
+    chain, keys = LATTICES["chain"](5, periodic), {"J": UNIFORM, "disorder_seed": 3}
+    ham = compile_operator(MODELS["aklt"](chain, **keys), 5)
+    answer = exact_energy("aklt", chain, keys, None)
+    assert answer is not None
+    assert answer[0] == pytest.approx(ground_states(ham).energies[0], rel=1e-12)
 
 
 @pytest.mark.parametrize(

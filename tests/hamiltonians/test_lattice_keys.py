@@ -59,7 +59,10 @@ BAD = [
     (lambda: LATTICES["ladder"]([2, 4], [True, True]), "tube"),
     (lambda: LATTICES["shastry_sutherland"]([4, 5]), "even"),
     (lambda: LATTICES["chain"](4).edges(0), "counted 1, 2, 3"),
-    (lambda: LATTICES["chain"](4).edges(1.0), "counted 1, 2, 3"),
+    (
+        lambda: LATTICES["chain"](4).edges(1.0),  # pyright: ignore[reportArgumentType]
+        "counted 1, 2, 3",
+    ),
     (lambda: LATTICES["unit_cell"](2, vectors=[[1, 0], [2, 0]]), "dependent"),
     (lambda: LATTICES["unit_cell"](2, vectors=[[1, float("nan")]]), "finite"),
     (

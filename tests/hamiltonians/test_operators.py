@@ -43,7 +43,10 @@ def test_algebra_is_that_of_the_matrices(dims, rng) -> None:
         (a**3, dense_a @ dense_a @ dense_a),
         ((a @ b).dagger(), (dense_a @ dense_b).conj().T),
         (a.commutator(b), dense_a @ dense_b - dense_b @ dense_a),
-        (np.float64(0.5) * a * np.int64(2), dense_a),
+        (
+            np.float64(0.5) * a * np.int64(2),  # pyright: ignore[reportOperatorIssue]
+            dense_a,
+        ),
         (Operator.sum([a, b, a]), 2 * dense_a + dense_b),
     ]
     for op, dense in pairs:
@@ -159,7 +162,10 @@ def test_bad_terms_are_named(terms, words) -> None:
     [
         (lambda: sx(-1), "site -1"),
         (lambda: sx(True), "site True"),
-        (lambda: sx(0) * sz(1), "written a @ b"),
+        (
+            lambda: sx(0) * sz(1),  # pyright: ignore[reportOperatorIssue]
+            "written a @ b",
+        ),
         (lambda: sx(0) * float("inf"), "not finite"),
         (lambda: sx(0) / 0, "divided by zero"),
         (lambda: sx(0) ** -1, "power -1"),
@@ -177,8 +183,8 @@ def test_bad_operators_are_refused(build, words) -> None:
 
 def test_operators_are_immutable_and_sums_are_linear() -> None:
     op = sx(0) + identity()
-    op.coefficients.clear()
-    op + sz(1), 2 * op, op.dagger()
+    op.coefficients.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    _ = op + sz(1), 2 * op, op.dagger()
     assert op == 1 + sx(0)
     n = 20_000
     total = Operator.sum(sz(i % 100) @ sx(100 + i // 100) for i in range(n))
@@ -188,8 +194,11 @@ def test_operators_are_immutable_and_sums_are_linear() -> None:
 
 def test_structure_constants_are_exact() -> None:
     # Sp^2 Sm^2 of spin 3/2 has integer eigenvalues, which floats would only nearly hit.
-    local = spin(Fraction(3, 2))
+    local = spin(Fraction(3, 2))  # pyright: ignore[reportArgumentType]
     op = local.Sp(0) @ local.Sp(0) @ local.Sm(0) @ local.Sm(0)
     values = np.linalg.eigvalsh(matrix_of(op, (4,)))
     np.testing.assert_allclose(values, [0, 0, 12, 12], atol=1e-12)
-    assert all(c == Fraction(c).limit_denominator(64) for c, _, _ in op.terms)
+    assert all(
+        c.imag == 0 and c.real == Fraction(c.real).limit_denominator(64)
+        for c, _, _ in op.terms
+    )

@@ -16,6 +16,8 @@ from ansatze import rbm
 from hamiltonians import LATTICES, MODELS
 from hamiltonians.compile import TermHamiltonian, compile_operator
 from hamiltonians.diagonalise import ground_states
+from hamiltonians.exact import exact_energy
+from hamiltonians.symmetric import symmetry_sector
 from hamiltonians.termfiles import load_terms
 from vmc.base import Problem
 from vmc.estimators import local_energies
@@ -23,6 +25,8 @@ from vmc.estimators import local_energies
 DATA = Path(__file__).parents[1] / "data"
 CASES = json.loads((DATA / "energies.json").read_text())
 FILED = [name for name in CASES if (DATA / "terms" / f"{name}.json").exists()]
+#: Larger ones, by named model only.
+NAMED = [name for name in CASES if name not in FILED]
 
 #: Largest sector, in states, of the fast tier.
 FAST_STATES = 1024
@@ -49,6 +53,7 @@ def tiers(names: list[str]) -> list:
 
 def test_there_are_all_cases() -> None:
     assert len(FILED) == 112
+    assert len(NAMED) == 7
     assert sum("trial_states_E_var" in CASES[name] for name in FILED) == 92
 
 
@@ -71,6 +76,28 @@ def test_named_models_are_the_terms_files(name: str) -> None:
 def test_ground_energies(name: str) -> None:
     levels = ground_states(from_file(name))
     assert levels.energies[0] == pytest.approx(CASES[name]["energy"], rel=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMED)
+def test_ground_energies_of_24_sites(name: str) -> None:
+    """In the sector k = 0 (where periodic) with the spin-flip parity of the state.
+
+    The parity is +1: that of prod sigma^x for the Ising rings, and (-1)^(N / 2 - S)
+    of a singlet for even N / 2.
+    """
+    model, family, size, periodic, couplings = CASES[name]["model"]
+    lattice = LATTICES[family](size, periodic)
+    total_sz = None if model == "tfim" else 0.0
+    ham = compile_operator(MODELS[model](lattice, **couplings), 24, total_sz=total_sz)
+    momentum = [0] * len(size) if periodic else None
+    sector = symmetry_sector(ham, lattice, momentum, spin_flip=1)
+    energy, digits = CASES[name]["energy"], CASES[name]["uncertainty"]
+    found = ground_states(ham, symmetry=sector).energies[0]
+    assert found == pytest.approx(energy, rel=1e-10, abs=digits)
+    answer = exact_energy(model, lattice, couplings, total_sz)
+    assert (answer is None) == (CASES[name]["kind"] == "ED")
+    assert answer is None or answer[0] == pytest.approx(energy, rel=1e-10)
 
 
 def closed_form_rbm(n_sites: int) -> dict[str, np.ndarray]:
@@ -106,7 +133,7 @@ def test_trial_states_have_their_exact_energy_and_variance(name: str) -> None:
             given = {key: np.zeros_like(value) for key, value in given.items()}
         params = {key: jnp.asarray(value) for key, value in given.items()}
         e_loc, log_psi = map(np.asarray, evaluated(ham, params, sigma))
-        weight = np.exp(2 * (log_psi.real - log_psi.real.max()))
+        weight = np.exp(2 * (np.real(log_psi) - np.real(log_psi).max()))
         weight /= weight.sum()
         mean = weight @ e_loc
         # The sum cancels from the largest local energies down to the mean.

@@ -203,7 +203,10 @@ def test_charges_that_are_not_conserved_are_refused(name, words) -> None:
     ("options", "words"),
     [
         ({"charges": [Charge((1, 1), 0)]}, "2 weights; expected one integer for each"),
-        ({"charges": [Charge((0.5,) * 4, 0)]}, "must be integers"),
+        (
+            {"charges": [Charge((0.5,) * 4, 0)]},  # pyright: ignore[reportArgumentType]
+            "must be integers",
+        ),
         ({"charges": [Charge((1,) * 4, 0, 1)]}, "modulus = 1"),
         (
             {"charges": [Charge((1,) * 4, 9)]},

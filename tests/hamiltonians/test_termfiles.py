@@ -115,7 +115,12 @@ def test_openfermion_forms(rng) -> None:
         (lambda: from_openfermion("0.5 X0"), "is not a sum"),
         (lambda: from_openfermion("0.5 [Q0]"), "is not X0 Y1"),
         (lambda: from_openfermion("a [X0]"), "no number"),
-        (lambda: from_openfermion({(0, 1): 1.0}), "OpenFermion key"),
+        (
+            lambda: from_openfermion(
+                {(0, 1): 1.0}  # pyright: ignore[reportArgumentType]
+            ),
+            "OpenFermion key",
+        ),
     ],
 )
 def test_bad_lists_are_refused(build, words) -> None:

@@ -21,8 +21,12 @@ CASES = {
 @pytest.mark.parametrize("model", CASES)
 def test_matrices_are_those_of_quspin(model) -> None:
     pytest.importorskip("quspin")
-    from quspin.basis import spin_basis_general
-    from quspin.operators import hamiltonian
+    from quspin.basis import (  # pyright: ignore[reportMissingImports]
+        spin_basis_general,
+    )
+    from quspin.operators import (  # pyright: ignore[reportMissingImports]
+        hamiltonian,
+    )
 
     lattice, couplings = CASES[model]
     op = MODELS[model](lattice, **couplings)

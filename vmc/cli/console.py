@@ -93,8 +93,10 @@ def with_error(value: float, error: float) -> str:
     """A number with its error in the last digits: -1.27324(12)."""
     import math
 
-    if not (math.isfinite(error) and math.isfinite(value)) or error <= 0:
+    if not (math.isfinite(error) and math.isfinite(value)):
         return f"{value:.8g}"
+    if error <= 1e-13 * abs(value):  # a full sum: nothing but rounding
+        return f"{value:.10g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     if digits > 0 and round(error * 10**digits) >= 100:
         digits -= 1
