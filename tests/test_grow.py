@@ -47,6 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list]:
     return folder, result, infos
 
 
+@pytest.mark.slow
 def test_a_run_grows_on_schedule(whole: tuple[Path, Any, list]) -> None:
     folder, result, infos = whole
     sizes = {
@@ -84,6 +85,7 @@ def test_psi_and_walkers_are_kept_at_the_change() -> None:
 
 
 @pytest.mark.parametrize("stop_at", [3, 4, 8])
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_bit_for_bit(
     whole: tuple[Path, Any, list], tmp_path: Path, stop_at: int
 ) -> None:
@@ -114,6 +116,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(
         ({"name": "cp", "rank": 8}, False),
     ],
 )
+@pytest.mark.slow
 def test_a_run_starts_from_other_sizes(
     whole: tuple[Path, Any, list], ansatz: dict, exact: bool
 ) -> None:
@@ -160,6 +163,7 @@ def test_schedules_that_are_refused(run: dict, ansatz: dict, message: str) -> No
         vmc.build(job(run=run, ansatz=ansatz))
 
 
+@pytest.mark.slow
 def test_the_schedule_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     path.write_text(vmc.build(job(run={"grow": GROW})).job.to_toml())

@@ -137,6 +137,7 @@ def test_a_positive_rbm_keeps_its_state() -> None:
     assert rank([weights]) > rank([old])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["mps", "ttn", "cp", "rac"])
 def test_one_step_raises_the_rank(case: str) -> None:
     """A gradient step towards a random state: the Schmidt rank passes the old limit."""
@@ -172,6 +173,7 @@ def normalised(psi: np.ndarray) -> np.ndarray:
     return psi.reshape(-1) / np.linalg.norm(psi)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TRUNCATIONS)
 def test_truncation_keeps_what_it_says(case: str) -> None:
     name, problem, many, few = TRUNCATIONS[case]

@@ -39,7 +39,10 @@ def bonds() -> list:
     return [(0.25, {i: p, j: p}) for i, j in ring for p in "XYZ"]
 
 
-@pytest.mark.parametrize(("n_devices", "form"), [(1, "dense"), (4, "kernel")])
+@pytest.mark.parametrize(
+    ("n_devices", "form"),
+    [pytest.param(1, "dense", marks=pytest.mark.slow), (4, "kernel")],
+)
 def test_a_step_is_the_exact_natural_gradient(
     mesh_of: MeshOf, n_devices: int, form: str
 ) -> None:

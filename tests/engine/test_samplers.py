@@ -103,8 +103,17 @@ CASES: dict[str, tuple[str, Spins, float]] = {
     "exchange-chain": ("mps-complex", spins(4, spin=1, total_sz=0), 0.5),
 }
 
+#: Every mechanism once; the rest is in the slow tier.
+FAST = ("flips-real", "exchange-complex", "full-recompute", "exchange-chain")
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, id=name, marks=[pytest.mark.slow] * (name not in FAST))
+        for name, c in CASES.items()
+    ],
+)
 def test_samples_follow_psi_squared(
     mesh_of: MeshOf, case: tuple[str, Spins, float]
 ) -> None:
