@@ -21,7 +21,6 @@ import difflib
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from ansatze.merges import Product
@@ -165,45 +164,3 @@ def product_init(tree: Tree, problem: Problem) -> Callable[[Key], Params]:
         return without_phase(tree.log_psi, params, "a", 1, problem, keys[-1])
 
     return init
-
-
-def grow_channels(
-    params: Params, new_channels: int | Sequence[int], key: Key
-) -> Params:
-    """More channels, same psi: new rows are noise, new columns zero.
-
-    Args:
-        params: of `convac`, with L levels.
-        new_channels: numbers of channels as in `convac`, none below the present ones.
-        key: of the noise.
-
-    Returns:
-        Parameters of a circuit with the new channels and the same log psi.
-
-    Raises:
-        JobError: a number of channels shrinks, or there are too many or too few.
-    """
-    names = [f"W{i}" for i in range(len(params) - 1)]
-    old = [params[name].shape[1] for name in names]
-    new = [new_channels] * len(old) if isinstance(new_channels, int) else new_channels
-    if len(new) != len(old) or any(a > b for a, b in zip(old, new)):
-        raise JobError(
-            f"new_channels = {list(new)}, but the circuit has {old}: give as many "
-            "numbers, none of them smaller"
-        )
-    out = {"a": jnp.pad(params["a"], (0, new[-1] - old[-1]))}
-    columns = 0
-    for name, rows, k in zip(
-        names, [b - a for a, b in zip(old, new)], jax.random.split(key, len(names))
-    ):
-        out[name] = grown(params[name], rows, columns, k)
-        columns = rows
-    return out
-
-
-def grown(w: Array, rows: int, columns: int, key: Key) -> Array:
-    """Matrices (n, c', c) with more rows of noise and more columns of zeros."""
-    size = jnp.sqrt(jnp.mean(jnp.abs(w) ** 2))
-    noise = jax.random.normal(key, (w.shape[0], rows, w.shape[2]), w.dtype)
-    out = jnp.concatenate([w, size.astype(w.dtype) * noise], axis=1)
-    return jnp.pad(out, ((0, 0), (0, 0), (0, columns)))

@@ -8,16 +8,15 @@ binary tree, so that one flip costs O(Z log N) without ever dividing by a factor
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 
-from ansatze.convac import check_sharing, grown, product_init
+from ansatze.convac import check_sharing, product_init
 from ansatze.merges import Product
 from ansatze.tree_exact import exact_of
 from ansatze.tree_family import refuse_symmetry, tree_wavefunction
 from ansatze.tree_order import level_sizes
 from ansatze.trees import Tree
-from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.base import Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import float_dtype
 
@@ -67,22 +66,3 @@ def cp_tree(problem: Problem, rank: int | None = None, sharing: str = "none") ->
         leaf_period=len(dims) if sharing == "none" else 1,
         levels=tuple(levels),
     )
-
-
-def grow_rank(params: Params, new_rank: int, key: Key) -> Params:
-    """More terms, same psi: the new ones are noise with weight zero.
-
-    Args:
-        params: of `cp`.
-        new_rank: at least the present number of terms.
-        key: of the noise.
-
-    Raises:
-        JobError: the number of terms shrinks.
-    """
-    rows = new_rank - params["a"].shape[0]
-    if rows < 0:
-        raise JobError(
-            f"new_rank is {new_rank}, less than the present {params['a'].shape[0]}"
-        )
-    return {"A": grown(params["A"], rows, 0, key), "a": jnp.pad(params["a"], (0, rows))}

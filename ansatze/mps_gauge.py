@@ -1,4 +1,4 @@
-"""Canonical form, truncation and growth of open matrix product states.
+"""Canonical form and truncation of open matrix product states.
 
 On the parameters of `ansatze.mps.mps` with a tensor per site: "tensors" (N, d, D, D),
 "left" and "right" (D,).  On the host, in NumPy (arXiv:1008.3477).
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vmc.base import Key, Params
+from vmc.base import Params
 from vmc.errors import JobError
 
 
@@ -99,37 +97,3 @@ def truncate(params: Params, bond_dimension: int) -> Truncated:
     unit = np.zeros(bond_dimension, tensors.dtype)
     unit[0] = 1
     return Truncated({"tensors": new, "left": size * unit, "right": unit}, discarded)
-
-
-def grow(params: Params, bond_dimension: int, key: Key, scale: float = 0.1) -> Params:
-    """The same psi with a larger bond dimension, and noise for it to learn from.
-
-    A -> [[A, 0], [X, Y]] and left -> (left, 0) leave psi unchanged for any X, Y.
-
-    Args:
-        params: of an open chain with a tensor per site.
-        bond_dimension: at least the present one.
-        key: for X and Y, whose entries have standard deviation ``scale``.
-        scale: strength of the noise.
-
-    Raises:
-        JobError: the parameters are not those of an open chain, or D shrinks.
-    """
-    tensors, left, right = _open_chain(params)
-    old = len(left)
-    more = bond_dimension - old
-    if more < 0:
-        raise JobError(
-            f"bond_dimension {bond_dimension} is smaller than the present {old}; use "
-            "truncate to shrink"
-        )
-    n_sites, d, _, _ = tensors.shape
-    keys = jax.random.split(key, 2)
-    rows = jax.random.normal(keys[0], (n_sites, d, more, bond_dimension), tensors.dtype)
-    end = jax.random.normal(keys[1], (more,), tensors.dtype)
-    wide = jnp.pad(tensors, ((0, 0), (0, 0), (0, 0), (0, more)))
-    return {
-        "tensors": jnp.concatenate([wide, scale * rows], axis=2),
-        "left": jnp.pad(left, (0, more)),
-        "right": jnp.concatenate([right, scale * end]),
-    }

@@ -175,43 +175,6 @@ def insert_gauge(params: Params, level: int, node: int, matrix: Array) -> Params
     }
 
 
-def grow_bonds(
-    params: Params, problem: Problem, bond_dimension: int, key: Key
-) -> Params:
-    """Larger bonds, same psi: new rows are noise, new columns zero.
-
-    Args:
-        params: of `ttn` for this problem.
-        problem: see `ttn`.
-        bond_dimension: the new D, at least the present one.
-        key: of the noise.
-
-    Returns:
-        Parameters of ``ttn(problem, bond_dimension=...)`` with the same log psi.
-
-    Raises:
-        JobError: a bond would shrink.
-    """
-    tree = ttn_tree(problem, bond_dimension)
-    out = {}
-    for merge, k in zip(tree.levels, jax.random.split(key, len(tree.levels))):
-        assert isinstance(merge, Bilinear)
-        old = params[merge.name]
-        rows, columns = merge.c_out - old.shape[1], merge.c_in - old.shape[2]
-        if min(rows, columns) < 0:
-            raise JobError(
-                f"bond_dimension is {bond_dimension}, but {merge.name} has bonds "
-                f"{old.shape[1:]}; growing cannot shrink them"
-            )
-        size = jnp.sqrt(jnp.mean(jnp.abs(old) ** 2)).astype(old.real.dtype)
-        shape = (old.shape[0], rows, *old.shape[2:])
-        noise = size * jax.random.normal(k, shape, old.dtype)
-        grown = jnp.concatenate([old, noise], axis=1)
-        pads = ((0, 0), (0, 0), (0, columns), (0, columns))
-        out[merge.name] = jnp.pad(grown, pads)
-    return out
-
-
 def truncate_bonds(
     params: Params, problem: Problem, bond_dimension: int | None
 ) -> Truncated:

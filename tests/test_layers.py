@@ -19,7 +19,16 @@ LAYERS = [
     {"samplers", "independent", "estimators", "geometry"},
     {"precondition", "optimizers", "observables", "step"},
     {"driver", "checkpoint", "runlog", "provenance"},
-    {"jobfile", "sections", "job", "registry", "resolve", "symmetry", "sampling"}
+    {
+        "jobfile",
+        "sections",
+        "job",
+        "factories",
+        "registry",
+        "resolve",
+        "symmetry",
+        "sampling",
+    }
     | {"system", "earlier", "assembly", "grow"}
     | {"session", "signals", "runs", "schema_docs", "design", "sweep", "bench", "fit"},
     {"cli", "__main__"},

@@ -10,7 +10,16 @@ import jax
 import numpy as np
 from jax import Array
 
-from vmc import checkpoint, distributed, grow, registry, runlog, sampling, symmetry
+from vmc import (
+    checkpoint,
+    distributed,
+    factories,
+    grow,
+    registry,
+    runlog,
+    sampling,
+    symmetry,
+)
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.distributed import REPLICATED
 from vmc.errors import CheckpointError, JobError
@@ -25,15 +34,15 @@ def wavefunction_of(job: Job, problem: Problem) -> tuple[WaveFunction, dict[str,
     section = job.ansatz
     assert section is not None
     reference, keys = section.name, section.keys
-    if registry.is_user_code(reference):
-        found = registry.find("ansatz", {}, reference, job.folder)
+    if factories.is_user_code(reference):
+        found = factories.find("ansatz", {}, reference, job.folder)
         return registry.user_wavefunction(
             reference, found, job.folder, problem, keys
         ), keys
-    factory = registry.find("ansatz", registry.ansatze(), reference, job.folder)
-    registry.check_keys("ansatz", reference, factory, keys, filled=("problem",))
+    factory = factories.find("ansatz", registry.ansatze(), reference, job.folder)
+    registry.check_ansatz_keys(reference, factory, keys)
     keys = registry.ansatz_defaults(str(reference), problem, keys)
-    return factory(problem, **keys), registry.defaults_of(factory) | keys
+    return factory(problem, **keys), factories.defaults_of(factory) | keys
 
 
 #: Samples of an earlier run that another ansatz is fitted to, and sweeps before.
@@ -152,7 +161,7 @@ def _resized(earlier: Earlier, job: Job, problem: Problem, key: Key) -> Params |
     ours, theirs = job.ansatz, earlier.job.ansatz
     assert ours is not None and theirs is not None
     name, old = ours.name, theirs.keys
-    if registry.is_user_code(name) or name != theirs.name:
+    if factories.is_user_code(name) or name != theirs.name:
         return None
     # The order of the sites in a tree, and the images of a filter.
     if problem.shape != earlier.problem.shape or not np.array_equal(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from vmc import registry
+from vmc import factories, registry
 from vmc.base import Problem
 from vmc.errors import JobError
 from vmc.job import Job
@@ -56,20 +56,20 @@ def check(job: Job, problem: Problem) -> None:
         return
     assert job.ansatz is not None
     name, old = job.ansatz.name, job.ansatz.keys
-    if registry.is_user_code(name):
+    if factories.is_user_code(name):
         raise JobError(
             f"[run] grow: {name!r} is your own ansatz, whose parameters only you could "
             "enlarge; leave grow out"
         )
     name = str(name)
-    factory = registry.find("ansatz", registry.ansatze(), name, job.folder)
+    factory = factories.find("ansatz", registry.ansatze(), name, job.folder)
     for number, growth in enumerate(job.run.grow):
         where = f"run.grow.{number}.keys"
         new = old | growth.keys
         for key in growth.keys:
             if key in ("symmetry", "dtype"):
                 raise JobError(f"[{where}] {key} cannot change during a run")
-        registry.check_keys(where, name, factory, new, filled=("problem",))
+        factories.check_keys(where, name, factory, new, filled=("problem",))
         if registry.ansatz_change(name, problem, old, new) != "grow":
             raise JobError(
                 f"[{where}] {growth.keys} does not enlarge {name} with {old}: the "

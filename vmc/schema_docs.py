@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from vmc import registry
+from vmc import factories, registry
 from vmc.job import Job
 from vmc.sections import (
     Ansatz,
@@ -152,7 +152,7 @@ def _default(field: Any) -> str:
 
 def _registry(title: str, table: Mapping[str, Any], filled: tuple[str, ...]) -> str:
     rows = []
-    for name, entry in registry.list_table(table, filled).items():
+    for name, entry in factories.list_table(table, filled).items():
         keys = ", ".join(_key(k, v) for k, v in entry["keys"].items())
         rows.append((f"`{name}`", entry["summary"], keys))
     return f"## {title}\n\n" + _table(("name", "what", "keys and defaults"), rows)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vmc import registry, resolve
+from vmc import factories, registry, resolve
 from vmc.base import Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.job import Job
@@ -38,7 +38,7 @@ def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
     )
     resolved: dict[str, Any] = {}
     bits = resolve.gauge_bits(hamiltonian) or [0] * hamiltonian.space.n_sites
-    if wanted != "none" and not registry.is_user_code(job.ansatz.name):
+    if wanted != "none" and not factories.is_user_code(job.ansatz.name):
         name = str(job.ansatz.name)
         honoured = registry.ansatz_symmetries(name, made, job.ansatz.keys)
         # What a job asks for by name is passed on: the family says why it refuses.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vmc import registry, resolve
+from vmc import factories, registry, resolve
 from vmc.errors import JobError
 from vmc.job import Job
 from vmc.space import Charge
@@ -51,7 +51,7 @@ class System:
         """
         model, total_sz = self.job.hamiltonian.name, self.hamiltonian.space.total_sz
         has_rules = self.hamiltonian.space.has_rules
-        if isinstance(model, str) and not registry.is_user_code(model) | has_rules:
+        if isinstance(model, str) and not (factories.is_user_code(model) or has_rules):
             known = registry.exact_energy(model, self.lattice, self.couplings, total_sz)
             if known is not None:
                 return {"energy": float(known[0]), "source": known[1]}
@@ -117,7 +117,7 @@ def _rules(job: Job, lattice: Any) -> dict[str, Any]:
 def _files(job: Job) -> tuple[Path, ...]:
     sections = (job.lattice, job.hamiltonian, job.ansatz)
     names = [s.name for s in sections if s is not None and isinstance(s.name, str)]
-    files = [registry.user_file(n, job.folder) for n in names if ".py:" in n]
+    files = [factories.user_file(n, job.folder) for n in names if ".py:" in n]
     if job.hamiltonian.terms is not None:
         files.append((job.folder / job.hamiltonian.terms).resolve())
     return tuple(dict.fromkeys(files))
@@ -127,15 +127,15 @@ def _lattice(job: Job) -> Any:
     section = job.lattice
     if section is None:
         return None
-    factory = registry.find("lattice", registry.lattices(), section.name, job.folder)
+    factory = factories.find("lattice", registry.lattices(), section.name, job.folder)
     keys = section.keys
     if section.size is not None:
         keys["size"] = section.size
-    taken, open_ended = registry.parameters_of(factory)
+    taken, open_ended = factories.parameters_of(factory)
     if open_ended or "periodic" in taken or section.periodic is not True:
         keys["periodic"] = section.periodic
-    registry.check_keys("lattice", section.name, factory, keys)
-    lattice = registry.call(section.name, factory, job.folder, **keys)
+    factories.check_keys("lattice", section.name, factory, keys)
+    lattice = factories.call(section.name, factory, job.folder, **keys)
     return registry.checked_lattice(section.name, lattice)
 
 
@@ -145,11 +145,11 @@ def _operator(job: Job, lattice: Any) -> tuple[Any, int, float | None]:
     if section.terms is not None:
         return _terms(job, lattice)
     reference = section.name
-    factory = registry.find("hamiltonian", registry.models(), reference, job.folder)
-    user = registry.is_user_code(reference)
-    taken, open_ended = registry.parameters_of(factory)
+    factory = factories.find("hamiltonian", registry.models(), reference, job.folder)
+    user = factories.is_user_code(reference)
+    taken, open_ended = factories.parameters_of(factory)
     keys: Mapping[str, Any] = section.keys
-    registry.check_keys("hamiltonian", reference, factory, keys, filled=("lattice",))
+    factories.check_keys("hamiltonian", reference, factory, keys, filled=("lattice",))
     if lattice is not None and ("lattice" in taken or open_ended):
         keys = {"lattice": lattice, **keys}
     elif "lattice" in taken and (
@@ -159,7 +159,7 @@ def _operator(job: Job, lattice: Any) -> tuple[Any, int, float | None]:
             f"[hamiltonian] {reference!r} lives on a lattice: add a [lattice] section, "
             'as name = "chain", size = [16]'
         )
-    operator = registry.call(reference, factory, job.folder, **keys)
+    operator = factories.call(reference, factory, job.folder, **keys)
     operator = registry.checked_operator(reference, operator)
     n_sites = operator.max_site + 1 if lattice is None else lattice.n_sites
     _check_sites(operator, n_sites, lattice)
@@ -169,9 +169,9 @@ def _operator(job: Job, lattice: Any) -> tuple[Any, int, float | None]:
 def _model_defaults(job: Job) -> dict[str, Any]:
     """Couplings that a registered model has by default and the job leaves out."""
     name = job.hamiltonian.name
-    if name is None or registry.is_user_code(name):
+    if name is None or factories.is_user_code(name):
         return {}
-    known = registry.defaults_of(registry.models()[str(name)])
+    known = factories.defaults_of(registry.models()[str(name)])
     return {k: v for k, v in known.items() if k not in job.hamiltonian.keys}
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ansatze.convac import convac, convac_tree, grow_channels, product_shapes
+from ansatze.convac import convac, convac_tree, product_shapes
 from tests.ansatze import modp
 from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
@@ -242,26 +242,6 @@ def test_cluster_ring() -> None:
     np.testing.assert_allclose(psi, want, atol=1e-13)
     np.testing.assert_allclose(np.sum(psi**2), 256)
     np.testing.assert_allclose(entropies(psi, [0, 1, 2, 3])[1], 2 * np.log(2))
-
-
-def test_growing_keeps_psi() -> None:
-    problem = Problem(spins(11))
-    small = convac(problem, channels=(2, 3, 2, 3), sharing="window")
-    large = convac(problem, channels=(4, 5, 4, 5), sharing="window")
-    params = draw(small)
-    grown = grow_channels(params, (4, 5, 4, 5), jax.random.key(3))
-    shapes = jax.eval_shape(large.init, jax.random.key(0))
-    assert jax.tree.map(jnp.shape, grown) == jax.tree.map(jnp.shape, shapes)
-    sigma = spins(11).all_states()[::17]
-    gap = quick_jit(large.log_psi)(grown, sigma) - quick_jit(small.log_psi)(
-        params, sigma
-    )
-    np.testing.assert_allclose(np.exp(gap), 1, atol=1e-13)
-    # The new channels can be learned: their scores do not vanish.
-    score = quick_jit(large.scores)(grown, sigma)["a"][0][0, 0]
-    assert np.all(np.abs(np.asarray(score)[3:]) > 1e-6)
-    with pytest.raises(JobError, match="smaller"):
-        grow_channels(params, (1, 5, 4, 5), jax.random.key(3))
 
 
 @pytest.mark.parametrize("window", [2, pytest.param(9, marks=pytest.mark.slow)])

@@ -1,12 +1,11 @@
 """Canonical polyadic form: the formula, its ranks, the GHZ state, growth."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ansatze.convac import product_shapes
-from ansatze.cp import cp, cp_tree, grow_rank
+from ansatze.cp import cp, cp_tree
 from tests.ansatze import modp
 from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
@@ -32,10 +31,6 @@ def test_formula_and_norm(rng: np.random.Generator, sharing: str) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-11)
     norm = np.exp(wf.exact.log_norm(params))
     np.testing.assert_allclose(norm, np.sum(np.abs(want) ** 2), rtol=1e-12)
-    grown = grow_rank(params, 5, jax.random.key(0))
-    large = cp(problem, rank=5, sharing=sharing)
-    same = np.exp(np.asarray(quick_jit(large.log_psi)(grown, states)))
-    np.testing.assert_allclose(same, got, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +61,3 @@ def test_wrong_keys() -> None:
         cp(Problem(spins(4)), rank=0)
     with pytest.raises(JobError, match="sharing"):
         cp(Problem(spins(4)), sharing="window")
-    with pytest.raises(JobError, match="shrinks|less"):
-        grow_rank({"A": jnp.ones((1, 3, 2)), "a": jnp.ones(3)}, 2, jax.random.key(0))

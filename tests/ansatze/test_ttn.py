@@ -9,7 +9,6 @@ import pytest
 
 from ansatze.ttn import (
     canonicalise,
-    grow_bonds,
     insert_gauge,
     isometry_defect,
     ttn,
@@ -127,19 +126,6 @@ def test_rank_is_the_min_cut() -> None:
     cuts = {(0, 1, 2, 3): 3, (0, 1): 3, (2, 3, 4, 5): 9, (0, 2, 4, 6): 16, (5,): 2}
     for region, want in cuts.items():
         assert modp.rank(modp.cut(psi, region)) == want
-
-
-@pytest.mark.slow
-def test_growing_keeps_psi() -> None:
-    problem = Problem(spins(7))
-    params = draw(problem, 2)
-    grown = grow_bonds(params, problem, 4, jax.random.key(0))
-    shapes = jax.eval_shape(ttn(problem, bond_dimension=4).init, jax.random.key(0))
-    assert jax.tree.map(jnp.shape, grown) == jax.tree.map(jnp.shape, shapes)
-    psi = contraction(params, 7)
-    np.testing.assert_allclose(contraction(grown, 7), psi, rtol=1e-12)
-    with pytest.raises(JobError, match="shrink"):
-        grow_bonds(grown, problem, 3, jax.random.key(0))
 
 
 def test_wrong_keys() -> None:

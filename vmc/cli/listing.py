@@ -43,12 +43,12 @@ def listing(
 
 def registries() -> dict[str, dict[str, Any]]:
     """Kind -> name -> {summary, keys with their defaults}."""
-    from vmc import registry
+    from vmc import factories, registry
 
     return {
-        "lattice": registry.list_table(registry.lattices(), ()),
-        "hamiltonian": registry.list_table(registry.models(), ("lattice",)),
-        "ansatz": registry.list_table(registry.ansatze(), ("problem",)),
+        "lattice": factories.list_table(registry.lattices(), ()),
+        "hamiltonian": factories.list_table(registry.models(), ("lattice",)),
+        "ansatz": factories.list_table(registry.ansatze(), ("problem",)),
         "sampler": _plain(registry.SAMPLERS),
         "optimizer": _plain(registry.OPTIMIZERS),
     }
