@@ -19,7 +19,8 @@ from hamiltonians.spin_algebra import Factors, Local, SpinLabel, ladder_table
 from hamiltonians.tables import Block, SiteTables, TermHamiltonian
 from vmc.base import Moves
 from vmc.errors import JobError
-from vmc.space import Charge, Spins, spins
+from vmc.sectors import Charge
+from vmc.space import Spins, spins
 
 __all__ = ["TermHamiltonian", "compile_operator"]
 

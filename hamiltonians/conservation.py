@@ -13,7 +13,7 @@ from typing import Any
 from hamiltonians.algebra import Operator
 from hamiltonians.spin_algebra import Factors, Local, SpinLabel, accumulate
 from vmc.errors import JobError
-from vmc.space import Charge
+from vmc.sectors import Charge
 
 #: Relative size below which a coefficient is rounding.
 TOLERANCE = 1e-12

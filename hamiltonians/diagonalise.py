@@ -289,34 +289,34 @@ def _lanczos(matrix: Any, k: int, width: float) -> tuple[np.ndarray, np.ndarray]
     at or below the k-th.
     """
     rng = np.random.default_rng(7)
+    dim = matrix.shape[0]
     energies = np.zeros(0)
-    vectors = np.zeros((matrix.shape[0], 0), matrix.dtype)
-    wanted = k
+    vectors = np.zeros((dim, 0), matrix.dtype)
+    wanted, start = k, rng.normal(size=dim)
     while True:
-        problem = _Lifted(matrix, energies, vectors)
-        if len(energies):
-            guess, _ = _lowest(problem, 1, _LOOSE, rng)
-            error = _LOOSE * abs(float(guess[0]))
-            if guess[0] - error > energies[k - 1] + width:
-                return energies, vectors
-        found, states = _lowest(problem, wanted, _TIGHT, rng)
+        found, states = _lowest(
+            _Lifted(matrix, energies, vectors), wanted, _TIGHT, start
+        )
         if len(energies) and found[0] > energies[k - 1] + width:
             return energies, vectors
         energies = np.concatenate([energies, found])
         order = np.argsort(energies, kind="stable")
         energies = energies[order]
         vectors = np.concatenate([vectors, states], axis=1)[:, order]
-        wanted = 1
+        # A new random start: the old one has no component along the copies that its
+        # search did not find.  What it finds is only refined by the next search.
+        fresh = rng.normal(size=dim)
+        problem = _Lifted(matrix, energies, vectors)
+        guess, nearby = _lowest(problem, 1, _LOOSE, fresh)
+        if guess[0] - _LOOSE * abs(float(guess[0])) > energies[k - 1] + width:
+            return energies, vectors
+        wanted, start = 1, nearby[:, 0]
 
 
 def _lowest(
-    problem: _Lifted, k: int, tolerance: float, rng: np.random.Generator
+    problem: _Lifted, k: int, tolerance: float, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k lowest levels of a problem.
-
-    The start must be new every time: an old one has no component along the copies
-    that its search did not find.
-    """
-    options: Any = {"tol": tolerance, "v0": rng.normal(size=problem.shape[0])}
+    """The k lowest levels of a problem, searched from a vector."""
+    options: Any = {"tol": tolerance, "v0": start}
     energies, vectors = scipy.sparse.linalg.eigsh(problem, k=k, which="SA", **options)
     return np.asarray(energies), np.asarray(vectors)
