@@ -18,13 +18,15 @@ one site for sequential ones.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ansatze.mps_exact import Parts, chain_exact, site_tensors
 from ansatze.scaled import log_amplitude, renormalise
-from vmc.base import Move, Moves
+from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 
 
 class Chain(NamedTuple):
@@ -49,6 +51,42 @@ def chain_of(tensors: Array, first: Array, last: Array) -> Chain:
     forward = tensors.transpose(0, 2, 1, 3).reshape(n_sites, bond, -1)
     backward = tensors.transpose(0, 3, 1, 2).reshape(n_sites, bond, -1)
     return Chain(forward, backward, first, last)
+
+
+def chain_wavefunction(
+    problem: Problem,
+    parts: Parts,
+    init: Callable[[Key], Params],
+    scores: Callable[[Params, Array], Any],
+) -> WaveFunction:
+    """A chain as seen by the engine.
+
+    Args:
+        problem: see `vmc.base.Problem`.
+        parts: params -> tensors (N, d, D, D) and boundary rows first, last (q, D).
+        init: key -> params.
+        scores: see `WaveFunction`.
+    """
+    sweeps = Sweeps(tuple(problem.space.local_dims))
+
+    def chain(params: Params) -> Chain:
+        return chain_of(*parts(params))
+
+    def exact_parts(params: Params) -> tuple[Array, Array, Array]:
+        tensors, first, last = parts(params)
+        return site_tensors(tensors, sweeps.local_dims), first, last
+
+    return WaveFunction(
+        init=init,
+        log_psi=lambda params, sigma: sweeps.log_psi(chain(params), sigma),
+        cache=lambda params, sigma: sweeps.cache(chain(params), sigma),
+        log_ratios=lambda params, *args: sweeps.log_ratios(*args),
+        try_move=lambda params, *args: sweeps.try_move(*args),
+        commit=sweeps.commit,
+        scores=scores,
+        range="complex" if problem.dtype == "complex" else "real",
+        exact=chain_exact(exact_parts, problem.space),
+    )
 
 
 class ChainCache(NamedTuple):

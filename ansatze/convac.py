@@ -17,21 +17,19 @@ it cannot hold even one singlet, psi(ud) = -psi(du).
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
-
-import jax
-from jax import Array
+from collections.abc import Sequence
 
 from ansatze.merges import Product
-from ansatze.scaled import calibrate, near_one, without_phase
-from ansatze.tree_exact import exact_of
-from ansatze.tree_family import refuse_symmetry, tree_wavefunction
+from ansatze.tree_family import (
+    check_sharing,
+    refuse_symmetry,
+    tree_of,
+    tree_wavefunction,
+)
 from ansatze.tree_order import level_sizes, site_order
 from ansatze.trees import Tree
-from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.base import Problem, WaveFunction
 from vmc.errors import JobError
-from vmc.wavefunction import float_dtype
 
 #: Channels of every level if a job names none.
 DEFAULT_CHANNELS = 8
@@ -65,7 +63,7 @@ def convac(
     """
     refuse_symmetry(problem, "convac")
     tree = convac_tree(problem, channels, window, sharing)
-    return tree_wavefunction(tree, product_init(tree, problem), exact_of(tree, problem))
+    return tree_wavefunction(tree, problem)
 
 
 def convac_tree(
@@ -92,27 +90,8 @@ def convac_tree(
         else:
             above = (1, "a", 1)
         levels.append(Product(window, n, ranks[i], *above))
-    return Tree(
-        order=site_order(problem, window),
-        local_dims=tuple(problem.space.local_dims),
-        real=float_dtype(problem),
-        is_complex=problem.dtype == "complex",
-        leaf_name="W0",
-        leaf_period=periods[0],
-        levels=tuple(levels),
-    )
-
-
-def check_sharing(sharing: str, known: Sequence[str]) -> None:
-    """Refuse an unknown way to share weights.
-
-    Raises:
-        JobError: it is not one of those known.
-    """
-    if sharing not in known:
-        close = difflib.get_close_matches(str(sharing), known, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise JobError(f"sharing is {sharing!r}; it is one of {tuple(known)}{hint}")
+    order = site_order(problem, window)
+    return tree_of(problem, order, levels, leaf_name="W0", leaf_period=periods[0])
 
 
 def _channels(
@@ -131,36 +110,3 @@ def _channels(
     if any(not isinstance(r, int) or isinstance(r, bool) or r < 1 for r in ranks):
         raise JobError(f"channels = {ranks}; they are positive integers")
     return ranks
-
-
-def product_shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters of a tree of products."""
-    assert tree.leaf_name is not None
-    leaf = (tree.leaf_period, tree.levels[0].c_in, tree.n_states)
-    shapes: dict[str, tuple[int, ...]] = {tree.leaf_name: leaf}
-    for merge in tree.levels:
-        if isinstance(merge, Product) and merge.name is not None:
-            root = merge is tree.levels[-1]
-            shape = (merge.period, merge.c_out, merge.c_in)
-            shapes[merge.name] = (merge.c_in,) if root else shape
-    return shapes
-
-
-def product_init(tree: Tree, problem: Problem) -> Callable[[Key], Params]:
-    """key -> parameters 1 + calibrated noise, for a tree of products."""
-
-    def init(key: Key) -> Params:
-        shapes = product_shapes(tree)
-        keys = jax.random.split(key, len(shapes) + 1)
-        noise = {
-            name: jax.random.normal(k, shape, tree.dtype)
-            for k, (name, shape) in zip(keys, shapes.items())
-        }
-
-        def at(scale: Array) -> Params:
-            return jax.tree.map(lambda x: near_one(x, scale), noise)
-
-        params = calibrate(tree.log_psi, at, problem, keys[-1])
-        return without_phase(tree.log_psi, params, "a", 1, problem, keys[-1])
-
-    return init

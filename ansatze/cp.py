@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ansatze.convac import check_sharing, product_init
 from ansatze.merges import Product
-from ansatze.tree_exact import exact_of
-from ansatze.tree_family import refuse_symmetry, tree_wavefunction
+from ansatze.tree_family import (
+    check_sharing,
+    refuse_symmetry,
+    tree_of,
+    tree_wavefunction,
+)
 from ansatze.tree_order import level_sizes
 from ansatze.trees import Tree
 from vmc.base import Problem, WaveFunction
 from vmc.errors import JobError
-from vmc.wavefunction import float_dtype
 
 #: Terms if a job names no number.
 DEFAULT_RANK = 16
@@ -43,8 +45,7 @@ def cp(
         JobError: a key does not fit, or a symmetry is asked for.
     """
     refuse_symmetry(problem, "cp")
-    tree = cp_tree(problem, rank, sharing)
-    return tree_wavefunction(tree, product_init(tree, problem), exact_of(tree, problem))
+    return tree_wavefunction(cp_tree(problem, rank, sharing), problem)
 
 
 def cp_tree(problem: Problem, rank: int | None = None, sharing: str = "none") -> Tree:
@@ -53,16 +54,10 @@ def cp_tree(problem: Problem, rank: int | None = None, sharing: str = "none") ->
     if rank < 1:
         raise JobError(f"rank is {rank}; it is a positive integer")
     check_sharing(sharing, SHARING)
-    dims = problem.space.local_dims
-    sizes = level_sizes(len(dims), 2)
+    n_sites = problem.space.n_sites
+    sizes = level_sizes(n_sites, 2)
     levels = [Product(2, n, rank, rank, None) for n in sizes[:-1]]
     levels.append(Product(2, sizes[-1], rank, 1, "a"))
-    return Tree(
-        order=np.arange(len(dims)),
-        local_dims=tuple(dims),
-        real=float_dtype(problem),
-        is_complex=problem.dtype == "complex",
-        leaf_name="A",
-        leaf_period=len(dims) if sharing == "none" else 1,
-        levels=tuple(levels),
-    )
+    period = n_sites if sharing == "none" else 1
+    order = np.arange(n_sites)
+    return tree_of(problem, order, levels, leaf_name="A", leaf_period=period)

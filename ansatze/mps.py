@@ -23,12 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ansatze.chain import Chain, Sweeps, chain_of
-from ansatze.mps_exact import chain_exact, site_tensors
-from ansatze.scaled import calibrate, near_one, without_phase
+from ansatze.chain import Chain, Sweeps, chain_of, chain_wavefunction
+from ansatze.scaled import calibrated_start, near_one, soft_normal, weight_dtype
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
-from vmc.wavefunction import float_dtype
 
 
 def mps(
@@ -62,18 +60,7 @@ def mps(
     """
     shape = _MPS(problem, bond_dimension, periodic, translation_invariant)
     shape.check()
-    sweeps, chain = shape.sweeps, shape.chain
-    return WaveFunction(
-        init=shape.init,
-        log_psi=lambda params, sigma: sweeps.log_psi(chain(params), sigma),
-        cache=lambda params, sigma: sweeps.cache(chain(params), sigma),
-        log_ratios=lambda params, *args: sweeps.log_ratios(*args),
-        try_move=lambda params, *args: sweeps.try_move(*args),
-        commit=sweeps.commit,
-        scores=shape.scores,
-        range="complex" if problem.dtype == "complex" else "real",
-        exact=chain_exact(shape.exact_parts, problem.space),
-    )
+    return chain_wavefunction(problem, shape.parts, shape.init, shape.scores)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,10 +75,6 @@ class _MPS:
     @property
     def sweeps(self) -> Sweeps:
         return Sweeps(tuple(self.problem.space.local_dims))
-
-    @property
-    def dtype(self) -> np.dtype:
-        return weight_dtype(self.problem)
 
     def check(self) -> None:
         dims = self.problem.space.local_dims
@@ -132,14 +115,9 @@ class _MPS:
     def chain(self, params: Params) -> Chain:
         return chain_of(*self.parts(params))
 
-    def exact_parts(self, params: Params) -> tuple[Array, Array, Array]:
-        tensors, first, last = self.parts(params)
-        return site_tensors(tensors, self.sweeps.local_dims), first, last
-
     def init(self, key: Key) -> Params:
         """Noise around identity matrices, of a strength that keeps psi broad."""
-        float_dtype(self.problem)
-        dims = self.problem.space.local_dims
+        dtype, dims = weight_dtype(self.problem), self.problem.space.local_dims
         site = (max(dims), self.bond, self.bond)
         name, shape = "tensor", site
         if not self.shared:
@@ -147,22 +125,21 @@ class _MPS:
         keys = jax.random.split(key, 4)
 
         def of_scale(scale: Array) -> Params:
-            noise = soft_normal(keys[0], shape, self.dtype)
-            eye = jnp.eye(self.bond, dtype=self.dtype)
+            noise = soft_normal(keys[0], shape, dtype)
+            eye = jnp.eye(self.bond, dtype=dtype)
             noise = noise * (scale / math.sqrt(self.bond))
             params = {name: jnp.broadcast_to(eye, shape) + noise}
             if not self.periodic:
                 for side, k in zip(("left", "right"), keys[1:]):
-                    noise = jax.random.normal(k, (self.bond,), self.dtype)
+                    noise = jax.random.normal(k, (self.bond,), dtype)
                     params[side] = near_one(noise, scale)
             return params
 
         def log_psi(params: Params, sigma: Array) -> Array:
             return self.sweeps.log_psi(self.chain(params), sigma)
 
-        params = calibrate(log_psi, of_scale, self.problem, keys[3])
         leaf, power = (name, len(dims)) if self.periodic else ("left", 1)
-        return without_phase(log_psi, params, leaf, power, self.problem, keys[3])
+        return calibrated_start(log_psi, of_scale, self.problem, keys[3], leaf, power)
 
     def scores(self, params: Params, sigma: Array) -> Any:
         left, right, onehot = self.sweeps.gradients(self.chain(params), sigma)
@@ -183,23 +160,6 @@ class _MPS:
         if not self.periodic:
             scores |= {"left": (right[:, 0],), "right": (left[:, -1],)}
         return scores
-
-
-def weight_dtype(problem: Problem) -> np.dtype:
-    """Dtype of the weights of a tensor network: real, or complex by default."""
-    real = np.dtype(problem.precision)
-    return np.result_type(real, np.complex64) if problem.dtype == "complex" else real
-
-
-def soft_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Normal numbers, with half as large imaginary parts where they are complex.
-
-    At the start the phases of psi should scatter less than a full turn.
-    """
-    noise = jax.random.normal(key, shape, dtype)
-    if jnp.iscomplexobj(noise):
-        noise = jax.lax.complex(noise.real, 0.5 * noise.imag)
-    return noise
 
 
 def check_translations(

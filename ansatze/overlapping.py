@@ -25,18 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ansatze.mps import check_translations, weight_dtype
+from ansatze.mps import check_translations
 from ansatze.scaled import (
-    calibrate,
+    calibrated_start,
     log_amplitude,
     near_one,
     renormalise,
-    without_phase,
+    weight_dtype,
 )
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.chunking import chunk_size, default_budget, map_chunks
 from vmc.errors import JobError
-from vmc.wavefunction import apply_move, float_dtype, from_functions
+from vmc.wavefunction import apply_move, from_functions
 
 #: A light cone is followed where it holds at most this fraction of the work.
 WORTHWHILE = 0.5
@@ -198,7 +198,6 @@ class _Net:
 
     def init(self, key: Key) -> Params:
         """Noise around 1, weaker where a weight enters psi more often."""
-        float_dtype(self.problem)
         dtype = weight_dtype(self.problem)
         sizes = [self.local_dim, *self.channels]
         depth, volume = len(self.channels), self.kernel ** len(self.shape)
@@ -214,8 +213,7 @@ class _Net:
             noise = jax.random.normal(keys[-2], (sizes[-1],), dtype)
             return {"weights": weights, "out": near_one(noise, scale)}
 
-        params = calibrate(self.log_psi, of_scale, self.problem, keys[-1])
-        return without_phase(self.log_psi, params, "out", 1, self.problem, keys[-1])
+        return calibrated_start(self.log_psi, of_scale, self.problem, keys[-1], "out")
 
     def onehot(self, sigma: Array, dtype: Any) -> Scaled:
         """y^0: (N, B, d) and scales 0."""

@@ -14,7 +14,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.space import moved_values
 from vmc.wavefunction import float_dtype
+
+Range: TypeAlias = Literal["positive", "real", "complex"]
 
 #: What is multiplied or added when the job does not say.
 DEFAULT = ({"name": "jastrow"}, {"name": "rbm"})
@@ -47,7 +49,7 @@ def product(
     Raises:
         JobError: a table is malformed, or a family refuses the problem.
     """
-    return _Product(*_parts(problem, parts, "product")).wave_function()
+    return _wave_function(_Product(*_parts(problem, parts, "product"), problem))
 
 
 def sum_(
@@ -62,7 +64,7 @@ def sum_(
     Raises:
         JobError: a table is malformed, or a family refuses the problem.
     """
-    return _Sum(*_parts(problem, parts, "sum"), problem).wave_function()
+    return _wave_function(_Sum(*_parts(problem, parts, "sum"), problem))
 
 
 def _parts(
@@ -139,61 +141,68 @@ def _in_pairs(part: WaveFunction) -> WaveFunction:
     )
 
 
-def _range(parts: Sequence[WaveFunction]) -> Literal["positive", "real", "complex"]:
-    ranges = {part.range for part in parts}
-    if "complex" in ranges:
-        return "complex"
-    return "real" if "real" in ranges else "positive"
-
-
 def _as_complex(x: Array) -> Array:
     return x if jnp.iscomplexobj(x) else lax.complex(x, jnp.zeros_like(x))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Product:
-    """Static part of a product; caches and pendings are tuples over the factors."""
+class _Combination:
+    """What products and sums share: functions of all parts, one after the other."""
 
     names: tuple[str, ...]
     parts: tuple[WaveFunction, ...]
+    problem: Problem
 
-    def wave_function(self) -> WaveFunction:
-        return WaveFunction(
-            init=self.init,
-            log_psi=self.log_psi,
-            cache=self.cache,
-            log_ratios=self.log_ratios,
-            try_move=self.try_move,
-            commit=self.commit,
-            scores=self.scores,
-            range=_range(self.parts),
-        )
+    @property
+    def range(self) -> Range:
+        ranges = {part.range for part in self.parts}
+        if "complex" in ranges:
+            return "complex"
+        return "real" if "real" in ranges else "positive"
 
     def each(self, params: Params, *columns: Sequence[Any]) -> list[tuple]:
         """(part, its parameters, its entry of every column)."""
         own = [params[name] for name in self.names]
         return list(zip(self.parts, own, *columns))
 
-    def add(self, logs: Sequence[Array]) -> Array:
-        if _range(self.parts) != "positive":
+    def stack(self, logs: Sequence[Array]) -> Array:
+        if self.range != "positive":
             logs = [_as_complex(x) for x in logs]
-        return jnp.sum(jnp.stack(logs), axis=0)
+        return jnp.stack(logs)
+
+    def logs(self, params: Params, sigma: Array) -> Array:
+        """Log psi of every part, (n, B)."""
+        return self.stack([part.log_psi(p, sigma) for part, p in self.each(params)])
+
+    def ratios(
+        self, params: Params, caches: tuple, sigma: Array, moves: Moves
+    ) -> Array:
+        """Log ratios of every part, (n, K, B)."""
+        each = self.each(params, caches)
+        return self.stack([part.log_ratios(p, c, sigma, moves) for part, p, c in each])
 
     def init(self, key: Key) -> Params:
         keys = jax.random.split(key, len(self.parts))
         return {n: p.init(k) for n, p, k in zip(self.names, self.parts, keys)}
 
-    def log_psi(self, params: Params, sigma: Array) -> Array:
-        return self.add([part.log_psi(p, sigma) for part, p in self.each(params)])
-
     def cache(self, params: Params, sigma: Array) -> tuple:
         return tuple(part.cache(p, sigma) for part, p in self.each(params))
+
+    def commit(self, cache: tuple, pending: tuple, accept: Array) -> tuple:
+        each = zip(self.parts, cache, pending)
+        return tuple(part.commit(c, new, accept) for part, c, new in each)
+
+
+class _Product(_Combination):
+    """Static part of a product; caches and pendings are tuples over the factors."""
+
+    def log_psi(self, params: Params, sigma: Array) -> Array:
+        return jnp.sum(self.logs(params, sigma), axis=0)
 
     def log_ratios(
         self, params: Params, cache: tuple, sigma: Array, moves: Moves
     ) -> Array:
-        each = self.each(params, cache)
-        return self.add([part.log_ratios(p, c, sigma, moves) for part, p, c in each])
+        return jnp.sum(self.ratios(params, cache, sigma, moves), axis=0)
 
     def try_move(
         self, params: Params, cache: tuple, sigma: Array, move: Move
@@ -202,56 +211,20 @@ class _Product:
         ratios, pending = zip(*(w.try_move(p, c, sigma, move) for w, p, c in each))
         return jnp.sum(jnp.stack(ratios), axis=0), pending
 
-    def commit(self, cache: tuple, pending: tuple, accept: Array) -> tuple:
-        each = zip(self.parts, cache, pending)
-        return tuple(part.commit(c, new, accept) for part, c, new in each)
-
     def scores(self, params: Params, sigma: Array) -> Any:
         each = zip(self.names, self.each(params))
         return {name: part.scores(p, sigma) for name, (part, p) in each}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Sum:
+class _Sum(_Combination):
     """Static part of a sum; the cache is (caches, log psi of every term (n, B))."""
 
-    names: tuple[str, ...]
-    parts: tuple[WaveFunction, ...]
-    problem: Problem
-
-    @property
-    def range(self) -> Literal["positive", "real", "complex"]:
-        return _range(self.parts)
-
-    def wave_function(self) -> WaveFunction:
-        return WaveFunction(
-            init=self.init,
-            log_psi=self.log_psi,
-            cache=self.cache,
-            log_ratios=self.log_ratios,
-            try_move=self.try_move,
-            commit=self.commit,
-            scores=self.scores,
-            range=self.range,
-        )
-
-    def each(self, params: Params, *columns: Sequence[Any]) -> list[tuple]:
-        """(part, its parameters, its entry of every column)."""
-        own = [params[name] for name in self.names]
-        return list(zip(self.parts, own, *columns))
-
     def init(self, key: Key) -> Params:
-        keys = jax.random.split(key, len(self.parts))
-        params = {n: p.init(k) for n, p, k in zip(self.names, self.parts, keys)}
         is_complex = any(_kind(part) == "c" for part in self.parts)
         real = float_dtype(self.problem)
         dtype = np.result_type(real, np.complex64) if is_complex else real
-        return params | {"log_weights": jnp.zeros((len(self.parts),), dtype)}
-
-    def stack(self, logs: Sequence[Array]) -> Array:
-        if self.range != "positive":
-            logs = [_as_complex(x) for x in logs]
-        return jnp.stack(logs)
+        weights = jnp.zeros((len(self.parts),), dtype)
+        return super().init(key) | {"log_weights": weights}
 
     def total(self, params: Params, logs: Array) -> Array:
         """Log of the weighted sum over the leading axis."""
@@ -264,22 +237,17 @@ class _Sum:
         value = value.real if self.range == "real" else value
         return log_amplitude(value, largest)
 
-    def logs(self, params: Params, sigma: Array) -> Array:
-        return self.stack([part.log_psi(p, sigma) for part, p in self.each(params)])
-
     def log_psi(self, params: Params, sigma: Array) -> Array:
         return self.total(params, self.logs(params, sigma))
 
     def cache(self, params: Params, sigma: Array) -> tuple:
-        caches = tuple(part.cache(p, sigma) for part, p in self.each(params))
-        return caches, self.logs(params, sigma)
+        return super().cache(params, sigma), self.logs(params, sigma)
 
     def log_ratios(
         self, params: Params, cache: tuple, sigma: Array, moves: Moves
     ) -> Array:
         caches, logs = cache
-        each = self.each(params, caches)
-        ratios = self.stack([w.log_ratios(p, c, sigma, moves) for w, p, c in each])
+        ratios = self.ratios(params, caches, sigma, moves)
         new = self.total(params, ratios + logs[:, None])
         return new - self.total(params, logs)[None]
 
@@ -303,8 +271,7 @@ class _Sum:
 
     def commit(self, cache: tuple, pending: tuple, accept: Array) -> tuple:
         (caches, logs), (pendings, new) = cache, pending
-        each = zip(self.parts, caches, pendings)
-        caches = tuple(part.commit(c, n, accept) for part, c, n in each)
+        caches = super().commit(caches, pendings, accept)
         return caches, jnp.where(accept[None], new, logs)
 
     def scores(self, params: Params, sigma: Array) -> Any:
@@ -323,6 +290,19 @@ class _Sum:
             scaled = [(share * f[0], *f[1:]) for f in factors]
             out[name] = structure.unflatten(scaled)
         return out
+
+
+def _wave_function(shape: _Product | _Sum) -> WaveFunction:
+    return WaveFunction(
+        init=shape.init,
+        log_psi=shape.log_psi,
+        cache=shape.cache,
+        log_ratios=shape.log_ratios,
+        try_move=shape.try_move,
+        commit=shape.commit,
+        scores=shape.scores,
+        range=shape.range,
+    )
 
 
 def _marshall(problem: Problem) -> WaveFunction:

@@ -21,19 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ansatze.chain import Chain, Sweeps, boundary, chain_of
-from ansatze.mps import soft_normal, weight_dtype
-from ansatze.mps_exact import chain_exact, site_tensors
+from ansatze.chain import Chain, Sweeps, boundary, chain_of, chain_wavefunction
 from ansatze.scaled import (
-    calibrate,
+    calibrated_start,
     log_amplitude,
     near_one,
     renormalise,
-    without_phase,
+    soft_normal,
+    weight_dtype,
 )
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
-from vmc.wavefunction import float_dtype, from_functions
+from vmc.wavefunction import from_functions
 
 
 def rac(
@@ -70,18 +69,7 @@ def rac(
             problem=problem,
             range="complex" if problem.dtype == "complex" else "real",
         )
-    sweeps, chain = circuit.sweeps, circuit.chain
-    return WaveFunction(
-        init=circuit.init,
-        log_psi=lambda params, sigma: sweeps.log_psi(chain(params), sigma),
-        cache=lambda params, sigma: sweeps.cache(chain(params), sigma),
-        log_ratios=lambda params, *args: sweeps.log_ratios(*args),
-        try_move=lambda params, *args: sweeps.try_move(*args),
-        commit=sweeps.commit,
-        scores=circuit.scores,
-        range="complex" if problem.dtype == "complex" else "real",
-        exact=chain_exact(circuit.exact_parts, problem.space),
-    )
+    return chain_wavefunction(problem, circuit.parts, circuit.init, circuit.scores)
 
 
 def rac_to_mps(params: Params, n_sites: int) -> Params:
@@ -177,17 +165,16 @@ class _RAC:
                 "periodic = true and translation_invariant = true."
             )
 
-    def chain(self, params: Params) -> Chain:
+    def parts(self, params: Params) -> tuple[Array, Array, Array]:
+        """Tensors (N, d, R, R) and boundary rows (1, R) of depth 1."""
         tensors, first, last = _tensors(params, self.problem.space.n_sites)
-        return chain_of(tensors, first[None], last[None])
+        return tensors, first[None], last[None]
 
-    def exact_parts(self, params: Params) -> tuple[Array, Array, Array]:
-        tensors, first, last = _tensors(params, self.problem.space.n_sites)
-        return site_tensors(tensors, self.sweeps.local_dims), first[None], last[None]
+    def chain(self, params: Params) -> Chain:
+        return chain_of(*self.parts(params))
 
     def init(self, key: Key) -> Params:
         """Noise around weights that pass every channel on and treat states alike."""
-        float_dtype(self.problem)
         r, dims = self.width, self.problem.space.local_dims
         dtype = weight_dtype(self.problem)
         lead = (len(dims),) if self.site_dependent else ()
@@ -216,8 +203,7 @@ class _RAC:
             return params
 
         key = jax.random.fold_in(key, 1)
-        params = calibrate(self.log_psi, of_scale, self.problem, key)
-        return without_phase(self.log_psi, params, "out", 1, self.problem, key)
+        return calibrated_start(self.log_psi, of_scale, self.problem, key, "out")
 
     def log_psi(self, params: Params, sigma: Array) -> Array:
         """Log psi, complex (B,), one step per site."""

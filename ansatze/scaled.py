@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from vmc.base import Key, Params, Problem
+from vmc.wavefunction import float_dtype
 
 #: Re log psi of an exact zero: finite, and far below any other amplitude.
 LOG_ZERO = -1e30
@@ -127,6 +129,27 @@ def draw_state(weights: Array, words: Array) -> tuple[Array, Array]:
     return index, jnp.log(chosen / sums[-1])
 
 
+def weight_dtype(problem: Problem) -> np.dtype:
+    """Dtype of the weights of a tensor network: real, or complex by default.
+
+    Raises:
+        JobError: float64 is wanted but JAX runs without it.
+    """
+    real = float_dtype(problem)
+    return np.result_type(real, np.complex64) if problem.dtype == "complex" else real
+
+
+def soft_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Normal numbers, with half as large imaginary parts where they are complex.
+
+    At the start the phases of psi should scatter less than a full turn.
+    """
+    noise = jax.random.normal(key, shape, dtype)
+    if jnp.iscomplexobj(noise):
+        noise = lax.complex(noise.real, 0.5 * noise.imag)
+    return noise
+
+
 def near_one(noise: Array, scale: Array) -> Array:
     """Weights exp(scale noise), for a start that is close to the uniform state.
 
@@ -220,3 +243,19 @@ def without_phase(
     angle = jnp.arctan2(jnp.mean(jnp.sin(phase)), jnp.mean(jnp.cos(phase))) / power
     turn = lax.complex(jnp.cos(angle), -jnp.sin(angle))
     return params | {leaf: params[leaf] * turn}
+
+
+def calibrated_start(
+    log_psi: Callable[[Params, Array], Array],
+    params_of_scale: Callable[[Array], Params],
+    problem: Problem,
+    key: Key,
+    leaf: str,
+    power: int = 1,
+) -> Params:
+    """Parameters whose amplitudes have a sensible spread around positive numbers.
+
+    `calibrate` and then `without_phase`, whose arguments these are.
+    """
+    params = calibrate(log_psi, params_of_scale, problem, key)
+    return without_phase(log_psi, params, leaf, power, problem, key)

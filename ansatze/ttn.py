@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import warnings
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from ansatze.merges import Bilinear, contract
 from ansatze.mps_gauge import Truncated
-from ansatze.scaled import calibrate, largest, near_one, without_phase
-from ansatze.tree_exact import exact_of
-from ansatze.tree_family import refuse_symmetry, tree_wavefunction
+from ansatze.scaled import largest
+from ansatze.tree_family import refuse_symmetry, tree_of, tree_wavefunction
 from ansatze.tree_order import block_bounds, level_sizes, site_order
 from ansatze.trees import Tree
-from vmc.base import Key, Params, Problem, WaveFunction
+from vmc.base import Params, Problem, WaveFunction
 from vmc.errors import JobError
-from vmc.wavefunction import float_dtype
 
 #: Bond dimension if a job names none.
 DEFAULT_BOND = 8
@@ -48,28 +45,7 @@ def ttn(problem: Problem, *, bond_dimension: int | None = None) -> WaveFunction:
         JobError: the bond dimension is not positive, or a symmetry is asked for.
     """
     refuse_symmetry(problem, "ttn")
-    tree = ttn_tree(problem, bond_dimension)
-
-    def init(key: Key) -> Params:
-        keys = jax.random.split(key, len(tree.levels) + 1)
-        shapes = {
-            m.name: (m.n_out, m.c_out, m.c_in, m.c_in)
-            for m in tree.levels
-            if isinstance(m, Bilinear)
-        }
-        noise = {
-            name: jax.random.normal(k, shape, tree.dtype)
-            for k, (name, shape) in zip(keys, shapes.items())
-        }
-
-        def at(scale: Array) -> Params:
-            return jax.tree.map(lambda x: near_one(x, scale), noise)
-
-        params = calibrate(tree.log_psi, at, problem, keys[-1])
-        root = f"T{len(tree.levels) - 1}"
-        return without_phase(tree.log_psi, params, root, 1, problem, keys[-1])
-
-    return tree_wavefunction(tree, init, exact_of(tree, problem))
+    return tree_wavefunction(ttn_tree(problem, bond_dimension), problem)
 
 
 def ttn_tree(problem: Problem, bond_dimension: int | None = None) -> Tree:
@@ -88,18 +64,8 @@ def ttn_tree(problem: Problem, bond_dimension: int | None = None) -> Tree:
             stacklevel=3,
         )
     bonds = [max(dims), *(min(wanted, b) for b in bounds[1:]), 1]
-    levels = tuple(
-        Bilinear(n, bonds[i], bonds[i + 1], f"T{i}") for i, n in enumerate(sizes)
-    )
-    return Tree(
-        order=order,
-        local_dims=tuple(problem.space.local_dims),
-        real=float_dtype(problem),
-        is_complex=problem.dtype == "complex",
-        leaf_name=None,
-        leaf_period=1,
-        levels=levels,
-    )
+    levels = [Bilinear(n, bonds[i], bonds[i + 1], f"T{i}") for i, n in enumerate(sizes)]
+    return tree_of(problem, order, levels)
 
 
 def canonicalise(params: Params, n_sites: int) -> tuple[Params, Array]:

@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 #: import from below, and from its own layer as long as that makes no cycle.
 LAYERS = [
     {"base", "errors"},
-    {"space", "keys", "distributed", "chunking", "solvers"},
-    {"stats", "flax_modules", "wavefunction", "moves"},
+    {"space", "sectors", "keys", "distributed", "chunking", "solvers"},
+    {"stats", "series", "flax_modules", "wavefunction", "moves"},
     {"samplers", "independent", "estimators", "geometry"},
     {"precondition", "optimizers", "observables", "step"},
-    {"driver", "checkpoint", "runlog", "provenance"},
+    {"driver", "measurement", "checkpoint", "runlog", "provenance"},
     {
         "jobfile",
         "sections",
@@ -38,7 +38,7 @@ LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}
 #: What the two sibling packages may import besides themselves and the
 #: standard library.
 ALLOWED = {
-    "hamiltonians": {"vmc.base", "vmc.errors", "vmc.space"}
+    "hamiltonians": {"vmc.base", "vmc.errors", "vmc.sectors", "vmc.space"}
     | {"numpy", "scipy", "networkx", "jax", "matplotlib"},
     "ansatze": {"vmc.base", "vmc.errors", "vmc.space"}
     | {"vmc.chunking", "vmc.wavefunction"}

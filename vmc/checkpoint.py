@@ -194,6 +194,30 @@ def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
     return found
 
 
+def check_format(
+    file: h5py.File, name: str, newest: int, what: str, path: Path
+) -> None:
+    """Refuse a file of another program, or of a later version of this one.
+
+    Args:
+        file: an HDF5 file.
+        name: of the format.
+        newest: the newest schema of it that is read.
+        what: the format in words, for the message.
+        path: the file's place, for the message.
+
+    Raises:
+        CheckpointError: the file is foreign, or of a newer schema.
+    """
+    if file.attrs.get("format") != name:
+        raise CheckpointError(f"{path} is an HDF5 file, but not {what} of this program")
+    if file.attrs["schema"] > newest:  # type: ignore[operator]
+        raise CheckpointError(
+            f"{path} has schema {file.attrs['schema']}, which is newer than "
+            f"{newest}, the newest that this version reads: upgrade nqs-vmc"
+        )
+
+
 @contextlib.contextmanager
 def open_checkpoint(path: Path) -> Iterator[h5py.File]:
     """A checkpoint opened for reading.
@@ -203,15 +227,7 @@ def open_checkpoint(path: Path) -> Iterator[h5py.File]:
     """
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise CheckpointError(
-                    f"{path} is an HDF5 file, but not a checkpoint of this program"
-                )
-            if file.attrs["schema"] > SCHEMA:  # type: ignore[operator]
-                raise CheckpointError(
-                    f"{path} has schema {file.attrs['schema']}, which is newer than "
-                    f"{SCHEMA}, the newest that this version reads: upgrade nqs-vmc"
-                )
+            check_format(file, FORMAT, SCHEMA, "a checkpoint", path)
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None

@@ -16,19 +16,15 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from vmc import distributed, stats
+from vmc import distributed, measurement, stats
 from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
-from vmc.estimators import local_energies
 from vmc.keys import Purpose, derive, root_key
-from vmc.step import DRIFT_LIMIT, TRACED, Carry, Step
+from vmc.step import DRIFT_LIMIT, TRACED, Carry, Step, real_dtype
 
 #: Steps that R-hat and tau are pooled over.
 WINDOW = 20
-#: Draws of the final measurement per call, and sweeps discarded before it.
-MEASURE_DRAWS = 16
-MEASURE_DISCARD = 10
 
 #: Columns of the per-step records, in the order in which they are reported.
 COLUMNS = (
@@ -144,6 +140,17 @@ class VMC:
             self.chunk,
         )
 
+    @functools.cached_property
+    def _measurement(self) -> measurement.Measurement:
+        return measurement.Measurement(
+            self.hamiltonian,
+            self.wavefunction,
+            self.sampler,
+            self._mesh,
+            self.precision,
+            self.chunk,
+        )
+
     def init(self, params: Params | None = None) -> VMCState:
         """Random (or given) parameters and thermalised walkers."""
         key, given = root_key(self.seed), params
@@ -157,10 +164,10 @@ class VMC:
         specs = (REPLICATED, REPLICATED, BY_WALKER)
         program = distributed.compiled(start, self._mesh, (REPLICATED,), specs)
         params, opt_state, chains = program(key)
-        for done in range(0, self.burn_in, MEASURE_DRAWS):
-            n = min(MEASURE_DRAWS, self.burn_in - done)
+        for done in range(0, self.burn_in, measurement.DRAWS):
+            n = min(measurement.DRAWS, self.burn_in - done)
             path = np.array([Purpose.INIT, 1, done], np.int32)
-            chains = self._walk(params, chains, key, path, n)[0]
+            chains = self._measurement.walk(params, chains, key, path, n)[0]
         window = np.zeros((0, self.sampler.n_chains))
         return VMCState(
             np.zeros((), np.int32), params, opt_state, chains, key, Control(window)
@@ -259,7 +266,7 @@ class VMC:
                 carry, row, mean = step_of(hamiltonian, carry, key, first + i)
                 return carry, rows.at[i].set(row), means.at[i].set(mean)
 
-            size, dtype = self.steps_per_dispatch, self._step.real_dtype
+            size, dtype = self.steps_per_dispatch, real_dtype(self.precision)
             rows = jnp.zeros((size, len(TRACED)), dtype)
             means = jnp.zeros((size, self.sampler.n_chains), dtype)
             return lax.fori_loop(0, n, body, (carry, rows, means))
@@ -295,116 +302,8 @@ class VMC:
         Raises:
             NumericalError: an energy was not finite.
         """
-        if self.sampler.is_full:
-            return self._sum(state)
-        n_chains = self.sampler.n_chains
-        target = -(-n_samples // n_chains)
-        limit = target * (64 if to_error else 1)
-        chains, drawn = state.chains, 0
-        energies: list[np.ndarray] = []
-        imaginary: list[np.ndarray] = []
-        result = None
-        while result is None or drawn < target + MEASURE_DISCARD:
-            discard = drawn < MEASURE_DISCARD
-            left = (MEASURE_DISCARD if discard else target + MEASURE_DISCARD) - drawn
-            n = min(MEASURE_DRAWS, left)
-            path = np.array([Purpose.MEASURE, int(state.step), drawn], np.int32)
-            chains, rows, drift = self._walk(state.params, chains, state.key, path, n)
-            drawn += n
-            rows = np.asarray(rows, np.float64)[:n]
-            if not np.all(np.isfinite(rows)) or not self._drift_ok(float(drift)):
-                raise NumericalError(
-                    "the measurement met a local energy of "
-                    f"{np.max(np.abs(rows))} (cache drift {float(drift):.1e}). The "
-                    "parameters are not usable: resume from an earlier checkpoint with "
-                    "a smaller learning_rate."
-                )
-            if discard:
-                continue
-            energies.append(rows[:, 0])
-            imaginary.append(rows[:, 1])
-            x = np.concatenate(energies)
-            variance = float(np.var(x) + np.var(np.concatenate(imaginary)))
-            result = stats.estimate(x, variance)
-            if progress:
-                progress(result)
-            wanted = to_error and result.error > to_error * abs(result.mean)
-            if wanted and drawn >= target + MEASURE_DISCARD:
-                target = min(target + max(target // 2, 1), limit)
-        return result
-
-    def _sum(self, state: VMCState) -> stats.Estimate:
-        """The energy as a sum over all configurations."""
-
-        def run(hamiltonian: Hamiltonian, params: Params, chains: Any, key: Key) -> Any:
-            _, samples, info = self.sampler.sample(key, params, chains)
-            eloc = local_energies(
-                self.wavefunction, hamiltonian, params, samples[0], self.chunk
-            )
-            weights = info.weights[0]  # pyright: ignore[reportOptionalSubscript]
-            mean = distributed.total(jnp.sum(weights * eloc))
-            squares = weights * jnp.abs(eloc - mean) ** 2
-            return mean.real, distributed.total(jnp.sum(squares))
-
-        specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED)
-        program = distributed.compiled(run, self._mesh, specs, (REPLICATED, REPLICATED))
-        mean, variance = map(
-            float, program(self.hamiltonian, state.params, state.chains, state.key)
-        )
-        n = self.sampler.n_chains
-        if not math.isfinite(mean + variance):
-            raise NumericalError(f"the energy is {mean}, its variance {variance}")
-        return stats.Estimate(mean, 0.0, variance, 1.0, 1.0, n, float(n))
-
-    def _drift_ok(self, drift: float) -> bool:
-        return drift <= DRIFT_LIMIT[self.precision]
-
-    def _walk(
-        self, params: Params, chains: Any, key: Key, path: np.ndarray, n: int
-    ) -> tuple[Any, Array, Array]:
-        """``n`` draws at frozen parameters.
-
-        ``path`` is (purpose, number, draws before these).  Returns chains, real and
-        imaginary parts of the local energies (draws, 2, n_chains), and drift.
-        """
-        return self._walk_program(
-            self.hamiltonian, params, chains, key, path, np.int32(n)
-        )
-
-    @functools.cached_property
-    def _walk_program(self) -> Callable[..., Any]:
-        sampler = self.sampler.with_draws(1)
-
-        def run(
-            hamiltonian: Hamiltonian,
-            params: Params,
-            chains: Any,
-            root: Key,
-            path: Array,
-            n: Array,
-        ) -> tuple[Any, Array, Array]:
-            key = derive(root, path[0], path[1])
-
-            def body(i: Array, loop: Any) -> Any:
-                chains, rows, drift = loop
-                t = path[2] + i
-                chains, samples, info = sampler.sample(derive(key, t), params, chains)
-                eloc = local_energies(
-                    self.wavefunction, hamiltonian, params, samples[0], self.chunk
-                )
-                pair = jnp.stack([eloc.real, eloc.imag]).astype(dtype)
-                rows = rows.at[i].set(distributed.gather(pair, axis=1))
-                new = distributed.largest(info.drift).astype(dtype)
-                return chains, rows, jnp.maximum(drift, new)
-
-            dtype = self._step.real_dtype
-            rows = jnp.zeros((MEASURE_DRAWS, 2, self.sampler.n_chains), dtype)
-            loop = (chains, rows, jnp.zeros((), dtype))
-            return lax.fori_loop(0, n, body, loop)
-
-        specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED, REPLICATED, REPLICATED)
-        return distributed.compiled(
-            run, self._mesh, specs, (BY_WALKER, REPLICATED, REPLICATED)
+        return self._measurement.energy(
+            state, n_samples, to_error=to_error, progress=progress
         )
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from vmc.checkpoint import (
     atomic_h5,
+    check_format,
     paths,
     peek,
     read_text,
@@ -31,6 +32,7 @@ from vmc.checkpoint import (
     write_text,
 )
 from vmc.errors import CheckpointError, JobError
+from vmc.series import Series, n_rows
 
 FORMAT = "vmc-run"
 SCHEMA = 1
@@ -152,7 +154,7 @@ class RunLog:
         self.job = job
         self.provenance = provenance
         self.problem: str | None = None
-        self._parts: list[dict[str, np.ndarray]] = []
+        self._series = Series()
         self._on_disk = 0
         self._last_flush = -math.inf
 
@@ -181,8 +183,7 @@ class RunLog:
             JobError: it cannot be written.
         """
         log = cls(folder, job, provenance)
-        if series:
-            log._parts.append(dict(series))
+        log._series = Series(series)
         log._first_write()
         return log
 
@@ -202,28 +203,20 @@ class RunLog:
     @property
     def series(self) -> dict[str, np.ndarray]:
         """All rows so far, one array per column."""
-        if len(self._parts) > 1:
-            names = self._parts[0]
-            self._parts = [
-                {n: np.concatenate([p[n] for p in self._parts]) for n in names}
-            ]
-        return dict(self._parts[0]) if self._parts else {}
+        return self._series.columns
 
     @property
     def n_rows(self) -> int:
         """Number of rows so far."""
-        return sum(_n_rows(part) for part in self._parts)
+        return len(self._series)
 
     def append(self, records: Mapping[str, np.ndarray]) -> None:
         """Add rows; they reach the disk with the next `flush`.
 
         Args:
-            records: one array per column, of equal length; step is an integer
-                column, the others are real.
+            records: see `vmc.series.Series.append`.
         """
-        rows = {name: _column(name, values) for name, values in records.items()}
-        if _n_rows(rows):
-            self._parts.append(rows)
+        self._series.append(records)
 
     def flush(self, *, force: bool = False) -> None:
         """Append new rows to the file, at most every `FLUSH_SECONDS`.
@@ -236,7 +229,7 @@ class RunLog:
             return
         self._last_flush = now
         series = self.series
-        new = _n_rows(series) - self._on_disk
+        new = n_rows(series) - self._on_disk
         if new == 0:
             return
         try:
@@ -251,7 +244,7 @@ class RunLog:
         self._on_disk += new
 
     def _extend(self, group: h5py.Group, series: Mapping[str, np.ndarray]) -> None:
-        total = _n_rows(series)
+        total = n_rows(series)
         for name, values in series.items():
             if name not in group:
                 _new_column(group, name, values)
@@ -291,21 +284,13 @@ class RunLog:
             columns = file.create_group("series")
             for name, values in series.items():
                 _new_column(columns, name, values)
-            columns.attrs["rows"] = _n_rows(series)
+            columns.attrs["rows"] = n_rows(series)
             if parameters is not None:
                 write_leaves(file.create_group("parameters"), parameters)
             if result is not None:
                 write_text(file, "result", json.dumps(result))
                 _write_numbers(file.create_group("measurement"), result)
-        self._on_disk = _n_rows(series)
-
-
-def _n_rows(columns: Mapping[str, np.ndarray]) -> int:
-    return min((len(v) for v in columns.values()), default=0)
-
-
-def _column(name: str, values: Any) -> np.ndarray:
-    return np.atleast_1d(np.asarray(values, np.int64 if name == "step" else np.float64))
+        self._on_disk = n_rows(series)
 
 
 def _new_column(group: h5py.Group, name: str, values: np.ndarray) -> None:
@@ -381,15 +366,7 @@ def _read_file(folder: Path) -> RunFile:
 
 
 def _parse(folder: Path, file: h5py.File) -> RunFile:
-    if file.attrs.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder / FILE} is an HDF5 file, but not a run of this program"
-        )
-    if file.attrs["schema"] > SCHEMA:  # type: ignore[operator]
-        raise CheckpointError(
-            f"{folder / FILE} has schema {file.attrs['schema']}, which is newer than "
-            f"{SCHEMA}, the newest that this version reads: upgrade nqs-vmc"
-        )
+    check_format(file, FORMAT, SCHEMA, "a run", folder / FILE)
     columns: Any = file["series"]
     rows = int(columns.attrs["rows"])
     series = {name: np.asarray(columns[name][:rows]) for name in columns}

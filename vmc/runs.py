@@ -15,7 +15,7 @@ from vmc.assembly import Built, build
 from vmc.base import VMCState, WaveFunction
 from vmc.errors import CheckpointError
 from vmc.job import Job
-from vmc.session import Info, Result, Session, start_log
+from vmc.session import Info, Result, Session
 from vmc.signals import StopFlag
 
 
@@ -163,6 +163,15 @@ def iterate(
     if out is not None:
         log = start_log(built, runlog.make_folder(out, job.stem))
     yield from Session(built, log=log, callback=callback)
+
+
+def start_log(built: Built, folder: Path) -> runlog.RunLog:
+    """The run file of a new run, with its provenance."""
+    where = provenance.collect(
+        seed=built.job.seed, job_folder=built.job.folder, files=built.files
+    )
+    where |= {"n_sites": built.n_sites, "n_parameters": built.vmc.n_parameters}
+    return runlog.RunLog.create(folder, built.job, where)
 
 
 def run(

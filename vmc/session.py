@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmc import checkpoint, grow, provenance
+from vmc import checkpoint, grow
 from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.errors import NumericalError, StopRun
 from vmc.runlog import RunLog
 from vmc.sections import seconds as time_limit
+from vmc.series import Series
 from vmc.signals import StopFlag
 from vmc.stats import Estimate, v_score
 
@@ -132,7 +133,7 @@ class Session:
         self._recent: float | None = None
         self._saving = 0.0
         self._per_step = 0.0
-        self._series: list[dict[str, np.ndarray]] = []
+        self._series = Series()
         self._ended = False
 
     @property
@@ -227,10 +228,7 @@ class Session:
     @property
     def series(self) -> dict[str, np.ndarray]:
         """Per-step columns so far."""
-        if self.log:
-            return self.log.series
-        names = self._series[0] if self._series else {}
-        return {n: np.concatenate([part[n] for part in self._series]) for n in names}
+        return self.log.series if self.log else self._series.columns
 
     # ---- the end -------------------------------------------------------------
 
@@ -398,12 +396,3 @@ def report(
 def _number(value: float) -> float | int | None:
     """A JSON number; not-a-number, which JSON lacks, as None."""
     return value if isinstance(value, int) or math.isfinite(value) else None
-
-
-def start_log(built: Built, folder: Path) -> RunLog:
-    """The run file of a new run, with its provenance."""
-    where = provenance.collect(
-        seed=built.job.seed, job_folder=built.job.folder, files=built.files
-    )
-    where |= {"n_sites": built.n_sites, "n_parameters": built.vmc.n_parameters}
-    return RunLog.create(folder, built.job, where)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,47 +13,10 @@ from jax import Array
 from vmc import keys
 from vmc.base import Moves
 from vmc.errors import JobError
+from vmc.sectors import Charge, Layers, check_charge, completions, layers_of, neighbours
 
 #: Largest number of states that `Spins.all_states` lists (about 27 sites).
 MAX_STATES = 2**27
-#: Most partial configurations that must be told apart at one site, see `Layers`.
-MAX_LAYER = 2**16
-
-
-@dataclasses.dataclass(frozen=True)
-class Charge:
-    """An Abelian charge Q = sum_i w_i n_i with a prescribed value.
-
-    n_i = (d_i - 1 - sigma_i) / 2 counts the steps below the top state of site i: for
-    a spin 1/2 it is 1 if the spin is down.  Weights of 1 and modulus 2 are the parity
-    of the number of down spins, prod_i sz_i = (-1)^value.
-
-    Attributes:
-        weights: w_i, an integer per site.
-        value: Q of the sector.
-        modulus: 0, or n >= 2 for a charge that is conserved modulo n.
-    """
-
-    weights: tuple[int, ...]
-    value: int
-    modulus: int = 0
-
-    def fits(self, change: Any) -> Any:
-        """Whether a difference of Q counts as 0."""
-        return (change % self.modulus if self.modulus else change) == 0
-
-
-class Layers(NamedTuple):
-    """A sector as an automaton that reads the sites in order.
-
-    Attributes:
-        steps: int32 (S_i, d_i) per site, the next state after each local index; -1
-            where no configuration of the sector continues.
-        ways: number of configurations of the remaining sites from every state.
-    """
-
-    steps: tuple[np.ndarray, ...]
-    ways: tuple[tuple[int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +86,14 @@ class Spins:
         """The sector as an automaton, for counting, listing and drawing.
 
         Raises:
-            JobError: it would have more than `MAX_LAYER` states at some site.
+            JobError: it would have more than `vmc.sectors.MAX_LAYER` states at some
+                site.
         """
-        return _layers(self)
+        charges = self.charges
+        if self.twice_sz is not None:
+            lowered = (sum(self.local_dims) - self.n_sites - self.twice_sz) // 2
+            charges = (*charges, Charge((1,) * self.n_sites, lowered))
+        return layers_of(self.local_dims, charges, self.blockade, self.label)
 
     @property
     def n_states(self) -> int:
@@ -216,7 +182,7 @@ class Spins:
 
     def _random_general_sector(self, bits: Array) -> Array:
         """Site by site, weighted by the number of ways to complete the rest."""
-        ways = _completions(self.local_dims)
+        ways = completions(self.local_dims)
         width = ways.shape[1] // 2
         remaining = jnp.full((bits.shape[1],), self.twice_sz or 0, jnp.int32)
         columns = []
@@ -290,7 +256,7 @@ class Spins:
         lowered = jnp.concatenate([lowered, jnp.zeros((1, sigma.shape[0]), bool)])
         sites = jnp.asarray(moves.sites)
         moved = new < top[sites][:, :, None]  # (K, k, B)
-        near = jnp.asarray(_neighbours(n, self.blockade))[sites]  # (K, k, z)
+        near = jnp.asarray(neighbours(n, self.blockade))[sites]  # (K, k, z)
         beside = lowered[near]  # (K, k, z, B)
         for c in range(sites.shape[1]):
             same = (near == sites[:, c, None, None]) & (near < n)
@@ -366,7 +332,7 @@ def spins(
             )
         total_sz = twice / 2
     for charge in charges:
-        _check_charge(charge, n_sites)
+        check_charge(charge, n_sites)
     pairs = tuple((int(i), int(j)) for i, j in (sorted(pair) for pair in blockade))
     for i, j in pairs:
         if not 0 <= i < j < n_sites:
@@ -378,89 +344,3 @@ def spins(
     if space.has_rules and space.n_states == 0:
         raise JobError(f"no configuration of {n_sites} sites has {space.label}")
     return space
-
-
-def _check_charge(charge: Charge, n_sites: int) -> None:
-    if len(charge.weights) != n_sites:
-        raise JobError(
-            f"a charge has {len(charge.weights)} weights; expected one integer for "
-            f"each of the {n_sites} sites"
-        )
-    numbers = (*charge.weights, charge.value, charge.modulus)
-    if any(isinstance(x, bool) or not isinstance(x, int) for x in numbers):
-        raise JobError(f"weights, value and modulus of {charge} must be integers")
-    if charge.modulus < 0 or charge.modulus == 1:
-        raise JobError(
-            f"modulus = {charge.modulus}: a charge needs 0 (none) or 2, 3, .."
-        )
-
-
-def _neighbours(n_sites: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Sites that share a pair with each site, int32 (N + 1, z), padded with N."""
-    near: list[list[int]] = [[] for _ in range(n_sites + 1)]
-    for i, j in pairs:
-        near[i].append(j)
-        near[j].append(i)
-    width = max(map(len, near))
-    return np.array([row + [n_sites] * (width - len(row)) for row in near], np.int32)
-
-
-@functools.lru_cache(maxsize=32)
-def _layers(space: Spins) -> Layers:
-    """The automaton of a sector: a state is all that the later sites must know."""
-    later: list[int] = [-1] * space.n_sites
-    for i, j in space.blockade:
-        later[i] = max(later[i], j)
-    near = _neighbours(space.n_sites, space.blockade).tolist()
-    charges = list(space.charges)
-    if space.twice_sz is not None:
-        lowered = (sum(space.local_dims) - space.n_sites - space.twice_sz) // 2
-        charges.append(Charge((1,) * space.n_sites, lowered))
-    layer: dict[tuple, int] = {((0,) * len(charges), ()): 0}
-    steps = []
-    for site, d in enumerate(space.local_dims):
-        following: dict[tuple, int] = {}
-        table = np.full((len(layer), d), -1, np.int32)
-        for (sums, held), number in layer.items():
-            kept = tuple(i for i in held if later[i] > site)
-            blocked = any(i in held for i in near[site])
-            for a in range(1 if blocked else d):
-                new = tuple(
-                    q + c.weights[site] * a
-                    if not c.modulus
-                    else (q + c.weights[site] * a) % c.modulus
-                    for q, c in zip(sums, charges, strict=True)
-                )
-                more = (*kept, site) if a and later[site] > site else kept
-                table[number, a] = following.setdefault((new, more), len(following))
-        if len(following) > MAX_LAYER:
-            raise JobError(
-                f"the sector ({space.label}) needs more than {MAX_LAYER} partial sums "
-                f"at site {site}: fix fewer charges, or order the sites so that "
-                "neighbours are close"
-            )
-        steps.append(table)
-        layer = following
-    ends = [
-        all(c.fits(np.int64(q - c.value)) for q, c in zip(sums, charges, strict=True))
-        for sums, _ in layer
-    ]
-    ways = [tuple(map(int, ends))]
-    for site in range(space.n_sites - 1, -1, -1):
-        after = (*ways[-1], 0)
-        dead = np.array(after)[steps[site]] == 0
-        steps[site] = np.where(dead, np.int32(-1), steps[site])
-        ways.append(tuple(sum(after[t] for t in r) for r in steps[site].tolist()))
-    return Layers(tuple(steps), tuple(ways[::-1]))
-
-
-def _completions(dims: tuple[int, ...]) -> np.ndarray:
-    """Ways that sites >= i reach a sum, scaled by rows: (N + 1, 2 W + 1)."""
-    width = sum(d - 1 for d in dims)
-    counts = np.zeros((len(dims) + 1, 2 * width + 1))
-    counts[-1, width] = 1.0
-    for site in range(len(dims) - 1, -1, -1):
-        for value in range(-(dims[site] - 1), dims[site], 2):
-            counts[site] += np.roll(counts[site + 1], value)
-        counts[site] /= counts[site].max()
-    return counts

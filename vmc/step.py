@@ -37,6 +37,11 @@ TRACED = (
 )
 
 
+def real_dtype(precision: str) -> Any:
+    """Dtype of what is reported at a precision."""
+    return jnp.float32 if precision == "float32" else jnp.float64
+
+
 class Carry(NamedTuple):
     """What one traced step hands to the next; ``good`` falls once and stays."""
 
@@ -56,11 +61,6 @@ class Step:
     learning_rate: Callable[[Any], Any] | float
     precision: str
     chunk: int | None
-
-    @property
-    def real_dtype(self) -> Any:
-        """Dtype of what is reported."""
-        return jnp.float32 if self.precision == "float32" else jnp.float64
 
     def __call__(
         self, hamiltonian: Hamiltonian, carry: Carry, root: Key, step: Array
@@ -121,9 +121,10 @@ class Step:
         if self.sampler.is_full:
             draws = jnp.full_like(draws, row["energy"])
         chain_means = distributed.gather(jnp.mean(draws, axis=1))
-        numbers = [row[name].astype(self.real_dtype) for name in TRACED]
+        dtype = real_dtype(self.precision)
+        numbers = [row[name].astype(dtype) for name in TRACED]
         carry = Carry(params, opt_state, chains, good)
-        return carry, jnp.stack(numbers), chain_means.astype(self.real_dtype)
+        return carry, jnp.stack(numbers), chain_means.astype(dtype)
 
 
 def _first_order_gradient(

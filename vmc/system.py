@@ -10,7 +10,7 @@ from typing import Any
 from vmc import factories, registry, resolve
 from vmc.errors import JobError
 from vmc.job import Job
-from vmc.space import Charge
+from vmc.sectors import Charge
 
 #: Largest basis that a report diagonalises for its exact energy.
 ED_STATES = 1 << 14

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ansatze.convac import convac, convac_tree, product_shapes
+from ansatze.convac import convac, convac_tree
+from ansatze.tree_family import parameter_shapes
 from tests.ansatze import modp
 from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
@@ -83,7 +84,7 @@ def test_amplitudes_and_norm(sharing: str) -> None:
 def exact_amplitudes(n, states, channels, window, sharing, seed) -> np.ndarray:
     problem = Problem(spins(n, spin=(states - 1) / 2))
     tree = convac_tree(problem, channels, window, sharing)
-    weights = modp.random_weights(product_shapes(tree), seed)
+    weights = modp.random_weights(parameter_shapes(tree), seed)
     return modp.amplitudes(tree, weights, window)
 
 
@@ -132,7 +133,7 @@ def test_interleaved_cut_is_full_from_two_channels_on() -> None:
 def test_jacobian_rank(channels: tuple[int, ...], want: int) -> None:
     """The gauge null space: psi is linear in each weight, taken one at a time."""
     tree = convac_tree(Problem(EIGHT), channels, 2, "none")
-    weights = modp.random_weights(product_shapes(tree), 5)
+    weights = modp.random_weights(parameter_shapes(tree), 5)
     columns = []
     for name, w in weights.items():
         for index in np.ndindex(w.shape):
@@ -252,7 +253,7 @@ def test_thousands_of_sites(window: int) -> None:
     rng = np.random.default_rng(1)
     params = {
         name: 1 + 0.3 * (rng.normal(size=s) + 1j * rng.normal(size=s))
-        for name, s in product_shapes(tree).items()
+        for name, s in parameter_shapes(tree).items()
     }
     params["a"] = params["a"] * (1e-290 if window == 2 else 1e290)
     sigma = rng.choice(np.array([-1, 1], np.int8), size=(2, n))

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ansatze.convac import product_shapes
 from ansatze.cp import cp, cp_tree
+from ansatze.tree_family import parameter_shapes
 from tests.ansatze import modp
 from tests.ansatze.cases import quick_jit
 from vmc.base import Problem
@@ -38,7 +38,7 @@ def test_formula_and_norm(rng: np.random.Generator, sharing: str) -> None:
 )
 def test_ranks(sharing: str, rank: int, want: list[int]) -> None:
     tree = cp_tree(Problem(spins(8)), rank, sharing)
-    psi = modp.amplitudes(tree, modp.random_weights(product_shapes(tree), 1), 2)
+    psi = modp.amplitudes(tree, modp.random_weights(parameter_shapes(tree), 1), 2)
     got = [modp.rank(modp.cut(psi, range(n))) for n in (1, 2, 3, 4)]
     assert got == want
     if sharing == "full":

@@ -16,7 +16,8 @@ from hamiltonians.symmetric import symmetry_sector
 from tests.hamiltonians.kron import codes, matrix_of, states
 from vmc.base import Moves
 from vmc.errors import JobError
-from vmc.space import MAX_LAYER, Charge, Spins, spins
+from vmc.sectors import MAX_LAYER, Charge
+from vmc.space import Spins, spins
 
 RING = [(i, (i + 1) % 6) for i in range(6)]
 #: Spaces, and the rule that picks their states from the local indices.

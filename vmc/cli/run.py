@@ -43,7 +43,8 @@ def run(
 
         from vmc.assembly import build
         from vmc.runlog import make_folder
-        from vmc.session import Session, start_log
+        from vmc.runs import start_log
+        from vmc.session import Session
 
         built = build(loaded)
         folder = make_folder(loaded.run.out, loaded.stem)
