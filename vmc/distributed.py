@@ -60,16 +60,17 @@ def compiled(
 ) -> Callable[..., Any]:
     """`per_walker` under ``jax.jit``, with arguments placed on the mesh.
 
-    Without stated placements, host arrays (a restored state) and arrays of the mesh
-    (every later one) would each have a compilation of their own.
+    Without placing them, host arrays (a restored state) and arrays of the mesh
+    (every later one) would each have a compilation of their own: the mesh of an
+    array is part of its type.
     """
     placements = jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
         in_specs,
         is_leaf=lambda x: isinstance(x, PartitionSpec),
     )
-    program = per_walker(function, mesh, in_specs, out_specs)
-    return jax.jit(program, in_shardings=placements)
+    program = jax.jit(per_walker(function, mesh, in_specs, out_specs))
+    return lambda *args: program(*jax.device_put(args, placements))
 
 
 def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
