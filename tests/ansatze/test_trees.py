@@ -82,6 +82,24 @@ def test_moves_of_one_to_four_sites(rng: np.random.Generator, name: str) -> None
             )
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_ratios_do_not_depend_on_the_scale_of_the_weights(
+    rng: np.random.Generator, scale: float
+) -> None:
+    """Every level is normalised on the way up and on the way down."""
+    wf = ttn(Problem(spins(16), dtype="real"), bond_dimension=3)
+    params = generic(wf)
+    sigma = rng.choice(np.array([-1, 1], np.int8), size=(3, 16))
+    sites = np.arange(16, dtype=np.int32)[:, None]
+    moves = Moves(sites, np.ones((16, 1), np.int8))
+    scaled = jax.tree.map(lambda x: scale * x, params)
+    want, got = (
+        np.exp(quick_jit(wf.log_ratios)(p, quick_jit(wf.cache)(p, sigma), sigma, moves))
+        for p in (params, scaled)
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
 def test_zero_amplitudes_are_finite() -> None:
     """GHZ: all ratios from and to zeros of psi, and scores there."""
     wf = cp(Problem(spins(4), dtype="real"), rank=2)
