@@ -248,7 +248,9 @@ def _xxz(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> Answ
     if J <= 0 or not bethe.ring_is_solved(n, delta, sector):
         return None
     energy = xxz_ring_energy(n, J, delta, total_sz)
-    return energy, f"Bethe ansatz, ring, {_sector(n, total_sz)}"
+    # An odd ring is frustrated: its two momenta have opposite signs.
+    count = ", two ground states" if n % 2 and sector == 0.5 else ""
+    return energy, f"Bethe ansatz, ring, {_sector(n, total_sz)}{count}"
 
 
 def _j1j2(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> Answer:
@@ -349,7 +351,9 @@ def _aklt(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> Ans
     bonds = per_bond(lattice, "J", keys["J"], 1, keys["disorder_seed"])
     if np.any(bonds <= 0):
         return None
-    return -2 / 3 * float(bonds.sum()), "AKLT valence-bond state, Sz = 0"
+    ends = {None: ", four ground states", 0: ", two ground states"}
+    count = ends[total_sz] if lattice.chain_kind() == "open" else ""
+    return -2 / 3 * float(bonds.sum()), f"AKLT valence-bond state, Sz = 0{count}"
 
 
 _KNOWN: dict[str, Callable[[Lattice, dict[str, Any], float | None], Answer]] = {

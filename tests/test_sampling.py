@@ -71,12 +71,72 @@ def test_a_sector_that_falls_apart_is_refused() -> None:
     assert whole.job.sampler.name == "mixed"
 
 
+def bonds(pairs: list[tuple[int, int]]) -> Operator:
+    return Operator.sum(s(i) @ s(j) for i, j in pairs for s in (Sx, Sy, Sz))
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(2 * i, 2 * i + 1) for i in range(10)],
+        [(12 * r + i, 12 * r + (i + 1) % 12) for r in range(2) for i in range(12)],
+    ],
+    ids=["dimers", "rings"],
+)
+def test_a_large_sector_that_falls_apart_is_refused(pairs: Any) -> None:
+    """Beyond enumeration: the parts of the sites keep their charges."""
+    ham = {"name": lambda: bonds(pairs)}
+    with pytest.raises(JobError, match="no move joins site .* to site 0"):
+        vmc.build(job(ham, None))
+    n_sites = 1 + max(max(pair) for pair in pairs)
+    charges = [
+        {"weights": [int(part == i // (n_sites // 2)) for i in range(n_sites)]}
+        for part in range(2)
+    ]
+    for charge in charges:
+        charge["value"] = n_sites // 4
+    split = job(ham | {"charges": charges}, None)
+    if len(pairs) == n_sites:
+        assert vmc.build(split).job.sampler.name == "mixed"
+    else:
+        with pytest.raises(JobError, match="no move joins"):
+            vmc.build(split)
+
+
 def test_a_diagonal_hamiltonian_is_sampled_by_single_flips() -> None:
     def diagonal() -> Operator:
         return sz(0) @ sz(1) + 0.5 * sz(1) @ sz(2)
 
-    free = {"name": diagonal, "total_sz": "free"}
-    assert vmc.build(job(diagonal, None, hamiltonian=free)).job.sampler.name == "local"
+    built = vmc.build(job(diagonal, None))
+    assert built.job.sampler.name == "local"
+    assert built.job.hamiltonian.total_sz == "free"
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        ({"name": "xxz", "delta": -2.0}, 8, "its energy is -4, the lowest here -2.31"),
+        ({"name": "heisenberg", "h": 5.0}, 8, "lies in another sector"),
+        ({"name": "heisenberg", "h": 0.01}, 20, "tell up from down"),
+        ({"name": "heisenberg"}, 8, None),
+        ({"name": "heisenberg"}, 20, None),
+        ({"name": "heisenberg", "h": 5.0, "total_sz": 1}, 8, None),
+    ],
+)
+def test_a_lower_sector_is_pointed_out(
+    model: dict, size: int, message: str | None
+) -> None:
+    said = [w for w in vmc.build(job(model, [size])).warnings if "sector" in w]
+    assert len(said) == (message is not None)
+    assert message is None or message in said[0]
+
+
+def test_the_exact_energy_counts_the_ground_states() -> None:
+    exact = vmc.build(job("heisenberg", [7])).exact()
+    assert exact is not None and exact["degeneracy"] == 2
+    assert exact["source"].endswith("two ground states")
+    exact = vmc.build(job({"name": "xy"}, [7])).exact()
+    assert exact is not None and exact["source"].endswith(", 2 ground states")
 
 
 def test_full_sums_choose_their_own_numbers() -> None:

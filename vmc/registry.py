@@ -118,11 +118,12 @@ def load_terms(path: Path) -> tuple[Any, int, float | None]:
     return load_terms(path)
 
 
-def ground_energies(hamiltonian: Any, k: int) -> Any:
-    """The k lowest energies by exact diagonalisation, lowest first."""
+def ground_level(hamiltonian: Any) -> tuple[float, int]:
+    """Ground energy and number of ground states by exact diagonalisation."""
     from hamiltonians.diagonalise import ground_states
 
-    return ground_states(hamiltonian, k).energies[:k]
+    levels = ground_states(hamiltonian, 1)
+    return float(levels.energies[0]), levels.degeneracy
 
 
 def exact_energy(

@@ -22,6 +22,8 @@ from vmc.sections import Schedule
 RATES = {"sr": 0.05, "spring": 0.05, "sgd": 0.05, "adam": 0.005}
 #: Random configurations that the size of a term is averaged over.
 GAUGE_SAMPLES = 512
+#: Largest space, in states, in which the sectors are compared.
+COMPARED = 1 << 12
 
 
 # ---- sector and gauge --------------------------------------------------------
@@ -41,7 +43,8 @@ def sector(wanted: Any, free: Any, default: float | None) -> float | None:
     if wanted == "free":
         return None
     if wanted == "auto":
-        if not free.conserves_sz:
+        # Without moves every state is an eigenstate: no sector is the natural one.
+        if not free.conserves_sz or free.moves.n_moves == 0:
             return None
         if default is not None:
             return default
@@ -52,6 +55,32 @@ def sector(wanted: Any, free: Any, default: float | None) -> float | None:
             'so there is no such sector; use total_sz = "auto" or "free"'
         )
     return float(wanted)
+
+
+def other_sectors(free: Any, table: Any) -> list[str]:
+    """Warnings that the ground state may lie outside an automatically chosen sector.
+
+    Small systems are diagonalised; in larger ones a field along z is seen.
+
+    Args:
+        free: the Hamiltonian on the whole space.
+        table: the Hamiltonian in the sector.
+    """
+    sector = f'[hamiltonian] total_sz = "auto" chose {table.space.total_sz:g}'
+    cure = 'Set total_sz to the sector you want, or to "free".'
+    if free.space.n_states <= COMPARED:
+        lowest, here = registry.ground_level(free)[0], registry.ground_level(table)[0]
+        if here - lowest > 1e-9 * max(1.0, abs(lowest)):
+            return [
+                f"{sector}, but the ground state lies in another sector: its energy is "
+                f"{lowest:.9g}, the lowest here {here:.9g}. {cure}"
+            ]
+    elif not free.conserves_spin_flip:
+        return [
+            f"{sector}, but the terms tell up from down: the ground state may lie in "
+            f"another sector. {cure}"
+        ]
+    return []
 
 
 def gauge(wanted: Any, table: Any, lattice: Any) -> tuple[Any, list[str]]:

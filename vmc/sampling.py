@@ -204,17 +204,48 @@ def check_connected(space: Spins, edges: np.ndarray) -> None:
 
 
 def _check_reachable(space: Spins, moves: Moves) -> None:
-    """Refuse moves that provably fall short, where the space is small enough to see.
+    """Refuse moves that provably fall short: by enumeration, or by conserved charges.
 
     Raises:
         JobError: some states cannot be reached.
     """
     if space.n_states > ENUMERATED:
-        return
+        return _check_joined(space, moves)
     largest, n_states = reachable(space, moves)
     if largest < n_states:
         raise JobError(
             f"[sampler] the moves connect at most {largest} of the {n_states} states "
             f"of the sector ({space.label}): each walker would stay where it starts. "
+            'Use total_sz = "free", or fix every charge that the terms conserve.'
+        )
+
+
+def _check_joined(space: Spins, moves: Moves) -> None:
+    """Refuse moves that never join two parts of the sites.
+
+    Whatever charge the space fixes, each part then keeps its own share, which only
+    other charges of the space can account for.
+
+    Raises:
+        JobError: the share of some part is frozen and nothing fixes it.
+    """
+    n_sites = space.n_sites
+    fixed = [charge.weights for charge in space.charges]
+    if space.total_sz is not None:
+        fixed.append((1,) * n_sites)
+    if not fixed:
+        return
+    sites = np.asarray(moves.sites)
+    links = np.stack(np.broadcast_arrays(sites[:, :1], sites), axis=2).reshape(-1, 2)
+    n_parts, part = _parts(n_sites, links[np.all(links < n_sites, axis=1)])
+    rows = np.array(fixed, float)
+    inside = part == np.arange(n_parts)[:, None]
+    shares = (rows[:, None] * inside).reshape(-1, n_sites)
+    rank = np.linalg.matrix_rank
+    if rank(np.concatenate([rows, shares])) > rank(rows):
+        alone = np.flatnonzero(part != part[0])[0]
+        raise JobError(
+            f"[sampler] no move joins site {alone} to site 0: the charge of each part "
+            f"would stay that of the random start ({space.label}). "
             'Use total_sz = "free", or fix every charge that the terms conserve.'
         )

@@ -44,21 +44,26 @@ class System:
         return self.hamiltonian.space.n_sites
 
     def exact(self) -> dict[str, Any] | None:
-        """Exact ground energy of the job's sector: {energy, source}, or None.
+        """Ground level of the job's sector: {energy, source, degeneracy}, or None.
 
         A closed form or stored reference of the model if there is one, else
-        diagonalisation where the basis has at most `ED_STATES` states.
+        diagonalisation where the basis has at most `ED_STATES` states.  The number of
+        ground states is counted by diagonalisation, or None.
         """
         model, total_sz = self.job.hamiltonian.name, self.hamiltonian.space.total_sz
         has_rules = self.hamiltonian.space.has_rules
+        level, known = None, None
+        if self.hamiltonian.space.n_states <= ED_STATES:
+            level = registry.ground_level(self.hamiltonian)
         if isinstance(model, str) and not (factories.is_user_code(model) or has_rules):
             known = registry.exact_energy(model, self.lattice, self.couplings, total_sz)
-            if known is not None:
-                return {"energy": float(known[0]), "source": known[1]}
-        if self.hamiltonian.space.n_states <= ED_STATES:
-            energy = registry.ground_energies(self.hamiltonian, 1)[0]
-            return {"energy": float(energy), "source": "exact diagonalisation"}
-        return None
+        if known is None and level is None:
+            return None
+        energy, source = known or (level[0], "exact diagonalisation")  # pyright: ignore
+        copies = None if level is None else level[1]
+        if copies is not None and copies > 1 and "ground states" not in source:
+            source += f", {copies} ground states"
+        return {"energy": float(energy), "source": source, "degeneracy": copies}
 
 
 def build_system(job: Job) -> System:
@@ -77,6 +82,8 @@ def build_system(job: Job) -> System:
     if total_sz is not None or rules:
         table = registry.compile_operator(operator, n_sites, total_sz=total_sz, **rules)
     table, warnings = resolve.gauge(job.hamiltonian.marshall, table, lattice)
+    if job.hamiltonian.total_sz == "auto" and total_sz is not None and not rules:
+        warnings += resolve.other_sectors(free, table)
     if lattice is not None and lattice.bonds(1).meets_itself:
         warnings.append(
             "the lattice is so small that two sites are neighbours along two ways "
