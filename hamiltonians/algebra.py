@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from hamiltonians.scalars import complex_number
 from hamiltonians.spin_algebra import (
     Expansion,
     Factors,
     Local,
+    SpinLabel,
     accumulate,
     expanded,
     local_dagger,
@@ -71,28 +73,43 @@ class Operator:
         total: dict[Factors, complex] = {}
         dims: dict[int, int] = {}
         for operator in operators:
+            if not isinstance(operator, Operator):
+                raise JobError(
+                    f"Operator.sum takes operators; {operator!r} of type "
+                    f"{type(operator).__name__} came (write a number c as "
+                    "c * identity())"
+                )
             merge_dims(dims, operator._dims)
             accumulate(total, operator._coefficients.items())
         return cls(total, dims)
 
     @classmethod
     def from_terms(cls, terms: Iterable[Sequence[Any]]) -> Operator:
-        """A sum of spin-1/2 strings, from (coefficient, "XYZ", sites).
+        """A sum of products of local operators, from (coefficient, "XYZ", sites).
+
+        Takes back what `terms` lists: ``Operator.from_terms(op.terms) == op``, for
+        spins of any length.
 
         Args:
             terms: coefficients are real or complex numbers; letters are I, X, Y, Z
-                (Pauli matrices, either case) and + and -, which are
-                S+ = (X + i Y) / 2 and its adjoint; sites are distinct.
+                (Pauli matrices of a spin 1/2, either case) and + and -, which are
+                S+ = (X + i Y) / 2 and its adjoint; sites are distinct.  Instead of
+                a text, letters may be a tuple, where a `SpinLabel` stands for the
+                operator of a larger spin.
 
         Raises:
-            JobError: a term is malformed; the message names it.
+            JobError: a term is malformed (the message names it), or two terms give
+                a site different spins.
         """
         total: dict[Factors, complex] = {}
         dims: dict[int, int] = {}
         for number, term in enumerate(terms):
-            coefficient, letters, sites = _checked_term(number, term)
-            dims.update(dict.fromkeys(sites, 2))
-            expansions = [(s, _LETTERS[a]) for s, a in zip(sites, letters, strict=True)]
+            coefficient, labels, sites = _checked_term(number, term)
+            expansions: list[tuple[int, Expansion]] = []
+            for site, a in zip(sites, labels, strict=True):
+                is_half = isinstance(a, str)
+                merge_dims(dims, {site: 2 if is_half else a.dim})
+                expansions.append((site, _LETTERS[a] if is_half else ((1, a),)))
             accumulate(total, expanded(coefficient, {}, expansions))
         return cls(total, dims)
 
@@ -248,10 +265,8 @@ class Operator:
             tuple(sorted(((image[s], a) for s, a in f), key=itemgetter(0))): c
             for f, c in self._coefficients.items()
         }
-        used = self.sites
-        return Operator(
-            moved, {image[s]: d for s, d in self._dims.items() if s in used}
-        )
+        dims = {image[s]: d for s, d in self._dims.items() if s < len(image)}
+        return Operator(moved, dims)
 
     @property
     def _is_spin_half(self) -> bool:
@@ -300,16 +315,16 @@ def checked_site(site: Any) -> int:
 
 def _scalar(value: Any) -> complex | None:
     """A finite number as Python's own, or None if it is no number."""
-    if not isinstance(value, numbers.Number):
-        return None
-    number = complex(value)  # type: ignore[arg-type]  # numpy registers its scalars
-    if not cmath.isfinite(number):
+    number = complex_number(value)
+    if number is not None and not cmath.isfinite(number):
         raise JobError(f"coefficient {value} of an operator is not finite")
     return number
 
 
-def _checked_term(number: int, term: Sequence[Any]) -> tuple[complex, str, list[int]]:
-    """Coefficient, upper-case letters and sites of one term of a list."""
+def _checked_term(
+    number: int, term: Sequence[Any]
+) -> tuple[complex, tuple[Local, ...], list[int]]:
+    """Coefficient, local operators (letters in upper case) and sites of one term."""
     where = f"term {number}, {term!r}"
     try:
         coefficient, letters, sites = term
@@ -321,16 +336,19 @@ def _checked_term(number: int, term: Sequence[Any]) -> tuple[complex, str, list[
         raise JobError(f'{where} is not (coefficient, "XYZ", sites)') from err
     if value is None:
         raise JobError(f"{where}: the coefficient is not a number")
-    if not isinstance(letters, str) or len(letters) != len(listed):
+    if not isinstance(letters, str | tuple) or len(letters) != len(listed):
         raise JobError(f"{where}: one letter is needed per site")
-    if unknown := sorted(set(letters.upper()) - set(_LETTERS)):
-        raise JobError(f"{where}: unknown letter {unknown[0]!r}; use I, X, Y, Z, +, -")
+    labels = tuple(a.upper() if isinstance(a, str) else a for a in letters)
+    for a in labels:
+        known = isinstance(a, str) and a in _LETTERS
+        if not (a.is_valid if isinstance(a, SpinLabel) else known):
+            raise JobError(f"{where}: unknown letter {a!r}; use I, X, Y, Z, +, -")
     if len(set(listed)) != len(listed):
         raise JobError(
             f"{where}: a site is repeated; multiply the matrices of that site first, "
             "or write the product with @"
         )
-    return value, letters.upper(), listed
+    return value, labels, listed
 
 
 def _signed(coefficient: complex, factors: Factors) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from hamiltonians.conservation import (
     sz_violation,
     text,
 )
+from hamiltonians.scalars import real_number, whole_number
 from hamiltonians.spin_algebra import Factors, Local, SpinLabel, ladder_table
 from hamiltonians.tables import Block, SiteTables, TermHamiltonian
 from vmc.base import Moves
@@ -96,6 +98,18 @@ def _space(
             f"an Operator was expected, a {type(op).__name__} came: build it from sx, "
             "sz, Sx, ... or Operator.from_terms"
         )
+    count, sector = whole_number(n_sites), real_number(total_sz)
+    if count is None or count < 1:
+        raise JobError(
+            f"n_sites = {n_sites!r}: expected a whole number of at least 1, such as "
+            "lattice.n_sites"
+        )
+    if total_sz is not None and (sector is None or not math.isfinite(sector)):
+        raise JobError(
+            f"total_sz = {total_sz!r}: expected a multiple of 1/2, such as 0 or 0.5, "
+            "or None, which leaves the sector free"
+        )
+    n_sites, total_sz = count, sector
     if op.max_site >= n_sites:
         raise JobError(
             f"the Hamiltonian acts on site {op.max_site}, but there are {n_sites} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hamiltonians.lattices import Bonds, Lattice
+from hamiltonians.scalars import real_number
 from vmc.errors import JobError
 
 #: A number; a list with one number per bond (order of ``lattice.edges(n)``), site or
@@ -28,14 +30,14 @@ _DISTRIBUTIONS = {
 
 
 def number(name: str, value: Any) -> float:
-    """A finite real number, or a `JobError` that names the coupling."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.integer | np.floating)
-        or not np.isfinite(value)
-    ):
+    """A finite real number, or a `JobError` that names the coupling.
+
+    NumPy's and JAX's numbers are as good as Python's; a bool is none.
+    """
+    real = real_number(value)
+    if real is None or not math.isfinite(real):
         raise JobError(f"{name} = {value!r} must be a finite real number")
-    return float(value)
+    return real
 
 
 def per_bond(
@@ -84,14 +86,14 @@ def values(
     """
     if isinstance(value, Mapping):
         return _draw(name, value, n, seed)
-    if isinstance(value, Sequence | np.ndarray) and np.ndim(value) > 0:
+    if _is_listed(value):
         return _list(name, value, n, what)
     return np.full(n, number(name, value))
 
 
 def is_zero(value: Coupling) -> bool:
     """True for a plain 0, which switches a term off altogether."""
-    return isinstance(value, int | float | np.number) and float(value) == 0.0
+    return real_number(value) == 0.0
 
 
 def random_stream(name: str, seed: int | None) -> np.random.Generator:
@@ -124,7 +126,7 @@ def bond_phases(
         JobError: a twist along an open direction, on a graph, or on a torus so small
             that a bond has two equally short images.
     """
-    given = list(twist) if isinstance(twist, Sequence | np.ndarray) else [twist]
+    given = list(twist) if _is_listed(twist) else [twist]
     angles = [number("twist", angle) for angle in given]
     if not any(angles):
         return None
@@ -154,19 +156,21 @@ def bond_phases(
     return np.rint(crossed) @ theta
 
 
+def _is_listed(value: Any) -> bool:
+    """True for a list or an array of at least one dimension."""
+    if isinstance(value, Sequence):
+        return not isinstance(value, str)
+    return getattr(value, "ndim", 0) > 0
+
+
 def _list(name: str, value: Any, n: int, what: str) -> np.ndarray:
-    try:
-        listed = np.array(value, float)
-    except (TypeError, ValueError):
-        listed = np.full(1, np.nan)
-    if listed.shape != (n,):
+    each = list(value) if _is_listed(value) else [value]
+    if len(each) != n:
         raise JobError(
-            f"{name} has {np.size(value)} entries, expected one number or one for each "
-            f"of the {n} {what}"
+            f"{name} has {len(each)} entries, expected one number or one for each of "
+            f"the {n} {what}"
         )
-    if not np.all(np.isfinite(listed)):
-        raise JobError(f"{name} = {value!r} must hold finite real numbers only")
-    return listed
+    return np.array([number(f"{name}[{i}]", v) for i, v in enumerate(each)], float)
 
 
 def _only(name: str, table: Mapping[str, Any], known: set[str]) -> None:
@@ -178,7 +182,7 @@ def _only(name: str, table: Mapping[str, Any], known: set[str]) -> None:
 
 def _draw(name: str, table: Mapping[str, Any], n: int, seed: int | None) -> np.ndarray:
     kind = table.get("distribution")
-    if kind not in _DISTRIBUTIONS:
+    if not isinstance(kind, str) or kind not in _DISTRIBUTIONS:
         raise JobError(
             f"{name} = {dict(table)!r}: expected a number, a list, or a table with "
             f"distribution = one of {', '.join(_DISTRIBUTIONS)} (for bonds also "
@@ -188,7 +192,12 @@ def _draw(name: str, table: Mapping[str, Any], n: int, seed: int | None) -> np.n
     keys = {**_DISTRIBUTIONS[kind], **table}
     rng = random_stream(name, seed)
     if kind == "choice":
-        options = np.atleast_1d(keys["values"])
+        options = keys["values"] if _is_listed(keys["values"]) else [keys["values"]]
+        if len(options) == 0:
+            raise JobError(
+                f"{name}.values = [] leaves nothing to choose from; give at least one "
+                "number, as values = [-1, 1]"
+            )
         return rng.choice(_list(f"{name}.values", options, len(options), "values"), n)
     first, second = (number(f"{name}.{k}", keys[k]) for k in _DISTRIBUTIONS[kind])
     if kind == "normal" and second < 0:

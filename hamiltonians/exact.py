@@ -11,6 +11,7 @@ import numpy as np
 from hamiltonians import bethe
 from hamiltonians.couplings import is_zero, number, per_bond, per_site, values
 from hamiltonians.lattices import Lattice
+from hamiltonians.scalars import real_number
 from vmc.errors import JobError
 
 #: (energy, where it comes from and in which sector it holds)
@@ -259,7 +260,7 @@ def _j1j2(lattice: Lattice, keys: dict[str, Any], total_sz: float | None) -> Ans
         bonds = per_bond(lattice, "J1", keys["J1"], 1, keys["disorder_seed"])
         plain = {"J": bonds, "h": 0.0, "spin": 0.5}
         return _heisenberg(lattice, keys | plain, total_sz)
-    if not all(isinstance(keys[k], int | float) for k in ("J1", "J2")):
+    if any(real_number(keys[k]) is None for k in ("J1", "J2")):
         return None
     if keys["J1"] <= 0 or abs(2 * keys["J2"] - keys["J1"]) > 1e-14 * keys["J1"]:
         return None
@@ -293,7 +294,7 @@ def _haldane_shastry(
 def _shastry_sutherland(
     lattice: Lattice, keys: dict[str, Any], total_sz: float | None
 ) -> Answer:
-    if not isinstance(keys["Jprime"], int | float):
+    if real_number(keys["Jprime"]) is None:
         return None
     square = per_bond(lattice, "J", keys["J"], 1, keys["disorder_seed"])
     dimer = number("Jprime", keys["Jprime"])
@@ -380,7 +381,7 @@ def _each(name: str, value: float | np.ndarray, n: int) -> np.ndarray:
 
 def _uniform(value: Any) -> float | None:
     """A coupling that is one number, or None for a list or a distribution."""
-    return float(value) if isinstance(value, int | float | np.number) else None
+    return real_number(value)
 
 
 def _in_order(lattice: Lattice, bonds: np.ndarray) -> np.ndarray:

@@ -25,6 +25,13 @@ def from_graph(graph: Any, *, name: str = "graph") -> Lattice:
         graph: a ``networkx.Graph`` without self loops or parallel edges.
         name: what error messages call it.
     """
+    import networkx as nx
+
+    if not isinstance(graph, nx.Graph):
+        raise JobError(
+            f"from_graph takes a networkx.Graph; a {type(graph).__name__} came. From "
+            'a list of bonds, use the lattice name = "graph", edges = [[0, 1], [1, 2]]'
+        )
     nodes = list(graph.nodes)
     if not nodes:
         raise JobError("the graph has no nodes; a lattice needs at least one site")
@@ -63,10 +70,12 @@ def graph(
         colors: an integer per bond.
     """
     del periodic
-    pairs = [tuple(pair) for pair in edges]
-    for pair in pairs:
-        if len(pair) != 2 or any(not is_whole(s) or s < 0 for s in pair):
-            raise JobError(f"edge {list(pair)!r} must be two site numbers, 0 or larger")
+    pairs = []
+    for pair in edges:
+        listed = list(pair) if isinstance(pair, Sequence | np.ndarray) else []
+        if len(listed) != 2 or any(not is_whole(s) or s < 0 for s in listed):
+            raise JobError(f"edge {pair!r} must be two site numbers, 0 or larger")
+        pairs.append(tuple(listed))
     if len({frozenset(p) for p in pairs}) < len(pairs):
         raise JobError("a pair of sites occurs twice in edges; list every bond once")
     smallest = max((max(p) for p in pairs), default=0) + 1
@@ -94,6 +103,12 @@ def complete(size: Size = None, periodic: Periodic = True) -> Lattice:
 def _from_edges(
     name: str, basis: np.ndarray, edges: Any, colors: Sequence[int]
 ) -> Lattice:
+    for color in colors:
+        if not is_whole(color):
+            raise JobError(
+                f"bond colour {color!r} must be a whole number; colours number the "
+                "kinds of bonds 0, 1, 2, ..."
+            )
     none = np.zeros((0, 0), np.int64)
     return Lattice(
         name,

@@ -31,7 +31,8 @@ def preserves(
     """Whether each permutation (G, N) maps every group of sites to one like it."""
     keep = np.ones(len(perms), bool)
     for groups in features.values():
-        for size in {len(g) for g in groups}:
+        # On the smallest tori a group may be empty: any permutation preserves it.
+        for size in {len(g) for g in groups} - {0}:
             rows = np.array([sorted(g) for g in groups if len(g) == size], np.int64)
             home = rows[np.lexsort(rows.T)]
             for g in np.flatnonzero(keep):

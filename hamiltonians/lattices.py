@@ -278,8 +278,9 @@ class Lattice:
     def triangles(self) -> np.ndarray:
         """Elementary triangles of nearest-neighbour bonds, int (T, 3).
 
-        Counterclockwise in the plane.  Loops around a small torus do not count;
-        loops through the same sites in the same sense count once.
+        Counterclockwise in the plane; in increasing order for a graph.  Loops around
+        a small torus do not count; loops through the same sites in the same sense
+        count once, in three dimensions also in opposite senses.
         """
         if self.graph_edges is not None:
             loops = [
@@ -308,8 +309,9 @@ class Lattice:
         return tuple(self._place(find(self._links, len(self.basis))))
 
     def _place(self, loops: list[shells.Loop]) -> list[tuple[int, ...]]:
-        """Copies of loops in every cell that fit, each oriented loop once."""
-        found: dict[tuple[int, ...], None] = {}
+        """Copies of loops in every cell that fit, each once; see `triangles`."""
+        found: dict[tuple[int, ...], tuple[int, ...]] = {}
+        is_planar = self.positions.shape[1] == 2
         for loop in loops:
             cells = np.array([c for c, _ in loop], np.int64).reshape(len(loop), -1)
             where = self.grid.cells()[:, None] + cells[None]
@@ -317,8 +319,10 @@ class Lattice:
             for row in sites.tolist():
                 if min(row) >= 0 and len(set(row)) == len(row):
                     k = row.index(min(row))
-                    found.setdefault(tuple(row[k:] + row[:k]))
-        return list(found)
+                    loop = (*row[k:], *row[:k])
+                    back = (loop[0], *loop[:0:-1])
+                    found.setdefault(loop if is_planar else min(loop, back), loop)
+        return list(found.values())
 
     # Symmetries
 

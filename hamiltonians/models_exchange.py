@@ -74,15 +74,16 @@ def xxz(
     plane = per_bond(lattice, "J", J, 1, disorder_seed)
     axis = plane * per_bond(lattice, "delta", delta, 1, disorder_seed)
     phases = bond_phases(lattice, bonds, twist)
-    if spin != 0.5:
+    local = spin_operators(spin)
+    if local.dim != 2:
         coupled = exchange_any_spin(bonds, plane, axis, phases, spin)
     else:
         coupled = Operator.from_terms(exchange(bonds, plane, plane, axis, phases))
-    if is_zero(h):
-        return coupled
-    field = per_site(lattice, "h", h, disorder_seed)
-    up = spin_operators(spin).Sz
-    return Operator.sum([coupled] + [-c * up(i) for i, c in enumerate(field.tolist())])
+    pieces = [local.zero(lattice.n_sites), coupled]
+    if not is_zero(h):
+        field = per_site(lattice, "h", h, disorder_seed)
+        pieces += [-c * local.Sz(i) for i, c in enumerate(field.tolist())]
+    return Operator.sum(pieces)
 
 
 def xyz(
@@ -184,9 +185,10 @@ def dm(
 def _dm_vectors(D: Any, n_edges: int) -> np.ndarray:
     """One vector per bond, float (n_edges, 3)."""
     try:
-        given = np.array(D, float)
-    except (TypeError, ValueError):
-        given = np.full(1, np.nan)
+        given = np.array(D)
+    except ValueError:  # rows of unequal length
+        given = np.array(None)
+    given = given.astype(float) if given.dtype.kind in "iuf" else np.full(1, np.nan)
     if given.shape not in ((), (3,), (n_edges, 3)) or not np.all(np.isfinite(given)):
         raise JobError(
             f"D = {D!r} must be a number (along z), a vector [Dx, Dy, Dz], or one such "

@@ -156,11 +156,18 @@ def scalar_chirality(
     Triangles (i, j, k) run counterclockwise, each once.
 
     Args:
-        lattice: a lattice with triangles in the plane.
+        lattice: a lattice with triangles in the plane; those of a graph run through
+            its sites in increasing order.
         J: exchange, per bond.
         J_chi: chirality of every triangle, or one per row of ``lattice.triangles``.
         disorder_seed: for couplings given as a distribution.
     """
+    if lattice.positions.shape[1] == 3:
+        raise JobError(
+            f"{lattice!r} lies in three dimensions, where a triangle has no "
+            "counterclockwise sense; scalar_chirality needs a planar lattice, for "
+            "example the triangular or kagome lattice"
+        )
     if len(lattice.triangles) == 0:
         raise JobError(
             f"{lattice!r} has no triangles; scalar_chirality needs for example the "

@@ -17,6 +17,7 @@ from hamiltonians.couplings import (
 )
 from hamiltonians.lattices import Lattice
 from hamiltonians.operators import Operator
+from hamiltonians.scalars import real_number
 from vmc.errors import JobError
 
 #: (coefficient, letters, sites)
@@ -94,7 +95,7 @@ def sk_glass(
     """
     n = lattice.n_sites
     pairs = np.argwhere(np.triu(np.ones((n, n), bool), 1))
-    if isinstance(J, int | float):
+    if real_number(J) is not None:
         scale = number("J", J) / np.sqrt(n)
         strength = scale * random_stream("J", disorder_seed).normal(size=len(pairs))
     else:
@@ -121,7 +122,7 @@ def ea_glass(
         distribution: "binary" (J_ij = J or -J, even odds) or "normal".
         disorder_seed: draws the couplings.
     """
-    if isinstance(J, int | float):
+    if real_number(J) is not None:
         scale = number("J", J)
         table = {
             "binary": {"distribution": "choice", "values": [-scale, scale]},

@@ -41,7 +41,7 @@ def bilinear_biquadratic(
     linear = per_bond(lattice, "J", J, 1, disorder_seed).tolist()
     square = per_bond(lattice, "Q", Q, 1, disorder_seed).tolist()
     one = spin(1)
-    pieces = []
+    pieces = [one.zero(lattice.n_sites)]
     for a, b, (i, j) in zip(linear, square, lattice.edges(1).tolist(), strict=True):
         dot = _dot(one, i, j)
         pieces.append(a * dot + b * dot @ dot)

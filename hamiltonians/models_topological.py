@@ -31,7 +31,8 @@ def kitaev_honeycomb(
 
     Args:
         lattice: honeycomb, or any whose sites have at most one bond of each of three
-            colours.
+            colours; a torus of at least 2 x 2 unit cells, so that no two bonds join
+            the same sites.
         Kx: strength of the x bonds; or one for each of them, in the order of
             ``lattice.edges(1)``.
         Ky: strength of the y bonds, alike.
@@ -43,6 +44,12 @@ def kitaev_honeycomb(
         disorder_seed: for couplings given as a distribution.
     """
     edges, colors = lattice.edges(1), lattice.edge_colors(1)
+    if lattice.bonds(1).meets_itself:
+        raise JobError(
+            f"{lattice!r} is so small a torus that bonds of different kinds join the "
+            "same two sites, and only one of them would be kept; kitaev_honeycomb "
+            "needs at least 2 x 2 unit cells, as size = [2, 2], or periodic = false"
+        )
     ends = np.stack([edges, np.stack([colors, colors], axis=1)], axis=-1).reshape(-1, 2)
     if colors.max(initial=-1) != 2 or len(np.unique(ends, axis=0)) < len(ends):
         raise JobError(

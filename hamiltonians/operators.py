@@ -16,11 +16,12 @@ Sz^j Sp^k and Sz^j Sm^k with j < 2 S + 1 - k.
 
 from __future__ import annotations
 
-import numbers
+import math
 
 import numpy as np
 
 from hamiltonians.algebra import Operator, checked_site
+from hamiltonians.scalars import real_number
 from hamiltonians.spin_algebra import (
     Expansion,
     Factors,
@@ -117,6 +118,14 @@ class SpinOperators:
         """The identity."""
         return identity()
 
+    def zero(self, n_sites: int) -> Operator:
+        """The operator 0 that says that sites 0 to n_sites - 1 have this spin.
+
+        Add it where a site may be left without any term; such a site is a spin 1/2
+        otherwise.
+        """
+        return Operator({}, dict.fromkeys(range(n_sites), self.dim))
+
     def projector(self, site: int, m: float) -> Operator:
         """The projector |m><m| on one eigenstate of Sz.
 
@@ -155,9 +164,10 @@ def spin(s: float) -> SpinOperators:
     Raises:
         JobError: s is not a positive multiple of 1/2.
     """
-    if not isinstance(s, numbers.Real) or s <= 0 or 2 * s != round(2 * float(s)):
+    twice = 2 * (real_number(s) or 0.0)
+    if not math.isfinite(twice) or twice <= 0 or twice != round(twice):
         raise JobError(f"spin {s!r} is not a positive multiple of 1/2")
-    return SpinOperators(round(2 * float(s)) + 1)
+    return SpinOperators(round(twice) + 1)
 
 
 def Sx(site: int) -> Operator:

@@ -28,6 +28,14 @@ class SpinLabel(NamedTuple):
     power: int
     raising: int
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether it is one of the dim^2 basis operators (not the identity)."""
+        if not all(type(x) is int for x in self):
+            return False
+        top = self.dim - abs(self.raising)
+        return self.dim > 2 and 0 <= self.power < top and any(self[1:])
+
     def text(self, site: int) -> str:
         """Its name in a formula."""
         names = (("Sz", self.power), ("Sp", self.raising), ("Sm", -self.raising))

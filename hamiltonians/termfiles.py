@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hamiltonians.algebra import Operator
+from hamiltonians.scalars import complex_number
 from vmc.errors import JobError
 
 #: What the coefficients of a terms file mean.
@@ -23,9 +24,9 @@ def load_terms(path: str | Path) -> tuple[Operator, int, float | None]:
 
     Args:
         path: a JSON file with the keys N, terms and optionally nup (number of up
-            spins of the sector), constant, name and convention.  A term is
-            [coefficient, "XYZ", [sites]] with Pauli matrices; a complex coefficient
-            is [real, imaginary].
+            spins of the sector), constant, name and convention (`CONVENTION` and
+            no other).  A term is [coefficient, "XYZ", [sites]] with Pauli matrices;
+            a complex coefficient is [real, imaginary].
 
     Returns:
         The operator, N, and total_sz = nup - N / 2 (None if nup is null).
@@ -79,6 +80,12 @@ def terms_from_dict(data: Any) -> tuple[Operator, int, float | None]:
         raise JobError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
     if missing := [key for key in ("N", "terms") if key not in data]:
         raise JobError(f"key {missing[0]!r} is missing; an example is {_EXAMPLE}")
+    if (said := data.get("convention", CONVENTION)) != CONVENTION:
+        raise JobError(
+            f"convention = {said!r} is not known; the coefficients multiply Pauli "
+            f"matrices, so it is {CONVENTION!r} or left out (multiply coefficients of "
+            "spin operators by 1/2 for every letter)"
+        )
     n_sites, nup, terms = data["N"], data.get("nup"), data["terms"]
     if not _is_count(n_sites) or n_sites == 0:
         raise JobError(f"N = {n_sites!r} is not a positive integer")
@@ -90,7 +97,7 @@ def terms_from_dict(data: Any) -> tuple[Operator, int, float | None]:
     if op.max_site >= n_sites:
         raise JobError(f"a term acts on site {op.max_site}, but N = {n_sites}")
     constant = _number(data.get("constant", 0.0))
-    if isinstance(constant, list | str | bool) or constant is None:
+    if complex_number(constant) is None:
         raise JobError(f"constant = {constant!r} is not a number")
     return op + constant, n_sites, None if nup is None else nup - n_sites / 2
 

@@ -43,12 +43,19 @@ def find(
         folder: where a relative path starts.
 
     Raises:
-        JobError: there is no such name or file, or the file raises.
+        JobError: there is no such name or file, the file raises, or what it names
+            cannot be called.
     """
-    if not isinstance(reference, str):
-        return reference
     if is_user_code(reference):
-        return load_object(reference, folder)
+        found = reference
+        if isinstance(reference, str):
+            found = load_object(reference, folder)
+        if not callable(found):
+            raise JobError(
+                f"[{kind}] {reference!r} is a {type(found).__name__}, {found!r:.80}; "
+                "expected a function or class, that is called with the other keys"
+            )
+        return found
     if reference not in table:
         raise JobError(
             f"[{kind}] name = {reference!r} is not registered"

@@ -142,7 +142,8 @@ def checked_lattice(reference: Any, lattice: Any) -> Any:
     if not isinstance(lattice, Lattice):
         raise JobError(
             f"[lattice] {reference!r} returned a {type(lattice).__name__}; expected a "
-            "hamiltonians.Lattice"
+            "hamiltonians.Lattice, as hamiltonians.from_graph makes one of a "
+            "networkx.Graph"
         )
     return lattice
 

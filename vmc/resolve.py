@@ -43,11 +43,12 @@ def sector(wanted: Any, free: Any, default: float | None) -> float | None:
     if wanted == "free":
         return None
     if wanted == "auto":
-        # Without moves every state is an eigenstate: no sector is the natural one.
-        if not free.conserves_sz or free.moves.n_moves == 0:
+        if not free.conserves_sz:
             return None
         if default is not None:
             return default
+        if free.moves.n_moves == 0:
+            return None  # every state is an eigenstate: no sector is the natural one
         return 0.5 * (sum(d - 1 for d in free.space.local_dims) % 2)
     if not free.conserves_sz:
         raise JobError(

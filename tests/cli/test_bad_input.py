@@ -124,6 +124,8 @@ def test_physics_that_does_not_fit(
         ([[1.0, "ZZ", [0, 1]]], {"nup": 2}, "exchange moves need pairs of sites"),
         ([[1.0, "", []]], {}, "acts on no site"),
         ([[1.0, "ZZ", [0, 1]]], {"nup": 9}, "nup = 9"),
+        ([[True, "ZZ", [0, 1]]], {}, "the coefficient is not a number"),
+        ([[1.0, "ZZ", [0, 1]]], {"convention": "spin"}, "convention = 'spin'"),
     ],
 )
 def test_terms_that_make_no_hamiltonian(
@@ -147,6 +149,8 @@ def test_a_missing_terms_file(job_file: JobFile) -> None:
         ("import nothing_like_this\n", "ModuleNotFoundError"),
         ("def build():\n    raise ValueError('inside')\n", "line 2, in build"),
         ("import sys\nsys.exit(1)\n", "SystemExit: 1"),
+        ("build = 3\n", "[hamiltonian] 'mine.py:build' is a int, 3; expected a func"),
+        ("import math as build\n", "is a module, <module 'math'"),
         ("def build(x):\n    pass\n", "'mine.py:build' needs the key 'x'"),
         ("def build():\n    return 3\n", "returned a int; expected a hamiltonians."),
         (
@@ -163,6 +167,24 @@ def test_a_users_file(job_file: JobFile, text: str | None, message: str) -> None
     shown = refused("check", job_file(CUSTOM))
     assert message in shown
     assert "site-packages" not in shown and "registry.py" not in shown
+
+
+def test_a_users_operator_becomes_the_same_class_as_a_named_model(
+    job_file: JobFile,
+) -> None:
+    from hamiltonians.compile import TermHamiltonian
+    from vmc.job import Job
+    from vmc.system import build_system
+
+    Path("mine.py").write_text(
+        "from hamiltonians import Operator\n"
+        "def build(lattice):\n"
+        "    return Operator.from_terms([(1.0, 'ZZ', e) for e in lattice.edges()])\n"
+    )
+    path = job_file(TINY)
+    for name in ("tfim", "mine.py:build"):
+        job = Job.load(path, [f"hamiltonian.name={name}"])
+        assert type(build_system(job).hamiltonian) is TermHamiltonian
 
 
 def test_what_a_users_file_prints_does_not_spoil_json(job_file: JobFile) -> None:
@@ -213,3 +235,11 @@ def test_float64_needs_64_bit_numbers(job_file: JobFile) -> None:
             build(job)
     finally:
         jax.config.update("jax_enable_x64", True)
+
+
+def test_a_users_graph_must_become_a_lattice(job_file: JobFile) -> None:
+    Path("mine.py").write_text(
+        "import networkx\ndef lat():\n    return networkx.path_graph(4)\n"
+    )
+    job = '[lattice]\nname = "mine.py:lat"\n[hamiltonian]\nname = "heisenberg"\n'
+    assert "hamiltonians.from_graph" in refused("check", job_file(job))

@@ -2,6 +2,8 @@
 
 import inspect
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,6 +83,35 @@ def test_a_constant_distribution_is_the_number(model: str, name: str) -> None:
 def coefficients(model: str, lattice: Lattice, **couplings) -> dict:
     op = MODELS[model](lattice, **couplings)
     return {(letters, sites): c for c, letters, sites in op.terms}
+
+
+ONES = [1, np.int64(1), np.float32(1), np.array(1.0), jnp.float64(1), jnp.int32(1)]
+
+
+@pytest.mark.parametrize("one", ONES, ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("model", ["sk_glass", "ea_glass", "tfim", "dm"])
+def test_a_number_of_any_library_is_that_number(model: str, one) -> None:
+    name = {"dm": "D"}.get(model, "J")
+    op = MODELS[model](RING, **{name: one}, disorder_seed=1)
+    assert op == MODELS[model](RING, **{name: 1.0}, disorder_seed=1)
+    assert MODELS["tfim"](RING, h=0 * one) == MODELS["tfim"](RING, h=0)
+    each = jnp.full(8, one) if isinstance(one, jax.Array) else [one] * 8
+    assert MODELS["tfim"](RING, h=each) == MODELS["tfim"](RING)
+
+
+@pytest.mark.parametrize(
+    "value", [True, False, np.True_, jnp.bool_(1), 1j, "1", [True] * 8, ["1"] * 8, {}]
+)
+@pytest.mark.parametrize("model", ["sk_glass", "ea_glass", "tfim", "dm"])
+def test_what_is_no_number_is_refused(model: str, value) -> None:
+    with pytest.raises(JobError, match=r"number|entries, expected"):
+        name = {"dm": "D"}.get(model, "J")
+        MODELS[model](RING, **{name: value}, disorder_seed=1)
+
+
+def test_a_traced_number_is_refused() -> None:
+    with pytest.raises(JobError, match="J = .* must be a finite real number"):
+        jax.jit(lambda j: len(MODELS["tfim"](RING, J=j).terms))(1.0)
 
 
 def test_couplings_per_bond_and_site_keep_their_order() -> None:

@@ -56,6 +56,9 @@ SMALL = {
     "three by three": LATTICES["triangular"](3),
     "kagome 12": LATTICES["kagome"](2),
     "wide ladder": LATTICES["ladder"]([3, 5], False),
+    "one link cell": LATTICES["square_links"](1),
+    "two link cells": LATTICES["square_links"]([1, 2]),
+    "one tetrahedron": LATTICES["pyrochlore"](1),
     "slab": LATTICES["cubic"]([3, 3, 2], [True, True, False]),
     "cubic pyrochlore": LATTICES["pyrochlore"](
         cluster=[[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
@@ -285,6 +288,19 @@ def test_loops_around_the_torus_are_no_triangles() -> None:
     assert len(LATTICES["chain"](3).triangles) == 0
     assert len(LATTICES["triangular"](3).triangles) == 18
     assert len(LATTICES["square"](3).triangles) == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "n_triangles", "n_plaquettes"),
+    [("pyrochlore", 1, 4, 0), ("pyrochlore", 3, 216, 0), ("cubic", 2, 0, 6)],
+)
+def test_loops_in_space_count_once(
+    family: str, size: int, n_triangles: int, n_plaquettes: int
+) -> None:
+    lattice = LATTICES[family](size)
+    assert len(lattice.triangles) == n_triangles
+    assert len({frozenset(t) for t in lattice.triangles.tolist()}) == n_triangles
+    assert len(lattice.plaquettes) == n_plaquettes
 
 
 # ---- symmetries

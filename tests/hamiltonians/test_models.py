@@ -10,6 +10,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 
 from hamiltonians import LATTICES, MODELS, Lattice, Operator, from_unit_cell, spin
+from hamiltonians.compile import compile_operator
 from vmc.errors import JobError
 
 _PAULI = {
@@ -234,6 +235,35 @@ def test_spin_one_models() -> None:
     np.testing.assert_allclose(spin_one_matrix(site, 1), want, atol=1e-15)
 
 
+@pytest.mark.parametrize(
+    "lattice",
+    [
+        LATTICES["graph"](3, edges=[[0, 1]]),
+        LATTICES["chain"](1),
+        LATTICES["chain"](3),
+    ],
+)
+@pytest.mark.parametrize(
+    ("model", "couplings", "dim"),
+    [
+        ("heisenberg", {"spin": 1}, 3),
+        ("xxz", {"spin": 1.5, "delta": 0.0}, 4),
+        ("xy", {"spin": np.float32(1)}, 3),
+        ("heisenberg", {"spin": 0.5}, 2),
+        ("aklt", {}, 3),
+        ("bilinear_biquadratic", {"J": 0.0}, 3),
+        ("blume_capel", {"h": 0.0}, 3),
+    ],
+)
+def test_every_site_has_its_spin(lattice, model, couplings, dim: int) -> None:
+    op = MODELS[model](lattice, **couplings)
+    dims = compile_operator(op, lattice.n_sites).space.local_dims
+    assert dims == (dim,) * lattice.n_sites
+    # Also after its sites are renamed.
+    mirrored = op.permuted(np.arange(lattice.n_sites)[::-1])
+    assert compile_operator(mirrored, lattice.n_sites).space.local_dims == dims
+
+
 def test_pxp_acts_on_the_constrained_space_only() -> None:
     n = 8
     ring = LATTICES["chain"](n)
@@ -297,6 +327,11 @@ BAD = [
     ("tfim", CHAIN, {"J": {"distribution": "cauchy"}, "disorder_seed": 1}, "normal"),
     ("tfim", CHAIN, {"J": NORMAL | {"sigma": 1}, "disorder_seed": 1}, "'sigma'"),
     ("tfim", CHAIN, {"J": NORMAL | {"std": -1}, "disorder_seed": 1}, "negative"),
+    (
+        *("tfim", CHAIN),
+        {"J": {"distribution": "choice", "values": []}, "disorder_seed": 1},
+        "nothing to choose from",
+    ),
     ("tfim", LATTICES["chain"](3), {"h": {"by_sublattice": [1, 2]}}, "not bipartite"),
     ("sk_glass", CHAIN, {}, "disorder_seed"),
     ("ea_glass", CHAIN, {"distribution": "flat", "disorder_seed": 0}, "binary"),
@@ -305,12 +340,18 @@ BAD = [
     ("heisenberg", CHAIN, {"twist": [0.1, 0.2]}, "2 angles"),
     ("heisenberg", LATTICES["square"]([4, 2]), {"twist": 0.1}, "too small"),
     ("heisenberg", CHAIN, {"spin": 0.3}, "multiple of 1/2"),
+    ("heisenberg", CHAIN, {"spin": float("nan")}, "multiple of 1/2"),
+    ("heisenberg", CHAIN, {"spin": True}, "multiple of 1/2"),
     ("j1j2", LATTICES["chain"](3), {}, "shell 2"),
     ("majumdar_ghosh", SQUARE, {}, "needs a chain"),
     ("majumdar_ghosh", LATTICES["chain"](4), {}, "from 6 sites"),
     ("haldane_shastry", LATTICES["chain"](6, False), {}, "periodic chain"),
     ("shastry_sutherland", SQUARE, {}, "dimers"),
     ("scalar_chirality", SQUARE, {}, "triangles"),
+    ("scalar_chirality", LATTICES["pyrochlore"](2), {}, "planar"),
+    ("kitaev_honeycomb", LATTICES["honeycomb"](1), {}, "at least 2 x 2"),
+    ("kitaev_honeycomb", LATTICES["honeycomb"]([1, 2]), {}, "at least 2 x 2"),
+    ("kitaev_honeycomb", LATTICES["honeycomb"]([3, 1]), {}, "at least 2 x 2"),
     ("kitaev_honeycomb", SQUARE, {}, "three kinds"),
     ("kitaev_honeycomb", LATTICES["triangular"](3), {}, "three kinds"),
     ("toric_code", SQUARE, {}, "square_links"),

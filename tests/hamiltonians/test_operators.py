@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from hamiltonians.operators import (
     sy,
     sz,
 )
+from hamiltonians.spin_algebra import SpinLabel
 from tests.hamiltonians.kron import (
     embed,
     matrix_of,
@@ -130,6 +132,24 @@ def test_from_terms_takes_lists_of_letters() -> None:
     assert Operator.from_terms([(1, "X", [0]), (-1, "X", [0])]).terms == ()
 
 
+@pytest.mark.parametrize("dims", DIMS)
+def test_from_terms_takes_back_the_terms_of_any_spin(dims, rng) -> None:
+    op, _ = random_operator(rng, dims)
+    back = Operator.from_terms(op.terms)
+    assert back.coefficients == op.coefficients and back.local_dims == op.local_dims
+
+
+@pytest.mark.parametrize(
+    "two", [2, np.int8(2), np.array(2.0), jnp.float32(2), jnp.complex128(2)]
+)
+def test_numbers_of_any_library_scale_an_operator(two) -> None:
+    expected = sx(0) + sx(0)
+    assert two * sx(0) == expected == sx(0) * two
+    assert sx(0) / two + two == 0.5 * sx(0) + 2 == two + 0.5 * sx(0)
+    assert two - sx(0) == 2 - sx(0)
+    assert Operator.from_terms([(two, "X", [0])]) == expected
+
+
 def test_permuted_renames_sites() -> None:
     op = sx(0) @ sz(1) + spin(1).Sz(2)
     assert op.permuted([3, 0, 1, 2]) == sx(3) @ sz(0) + spin(1).Sz(1)
@@ -150,6 +170,12 @@ def test_permuted_renames_sites() -> None:
         ([("J", "X", [0])], "coefficient is not a number"),
         ([(1.0, "X", [0.5])], "site 0.5 is not an integer"),
         ([(1.0, "X")], "is not .coefficient"),
+        ([(True, "X", [0])], "coefficient is not a number"),
+        ([(jnp.ones(2), "X", [0])], "coefficient is not a number"),
+        ([(1.0, (["X"],), [0])], "unknown letter"),
+        ([(1.0, (SpinLabel(3, 2, 1),), [0])], "unknown letter SpinLabel"),
+        ([(1.0, (SpinLabel(2, 1, 0),), [0])], "unknown letter SpinLabel"),
+        ([(1.0, (SpinLabel(3, 1, 0),), [0]), (1, "X", [0])], "site 0 .* spin 0.5"),
     ],
 )
 def test_bad_terms_are_named(terms, words) -> None:
@@ -172,6 +198,10 @@ def test_bad_terms_are_named(terms, words) -> None:
         (lambda: sx(0) + spin(1).Sz(0), r"site 0 .* spin 0.5 and with spin 1.0"),
         (lambda: spin(1).Sz(2) @ spin(1.5).Sz(2), "site 2 .* has one spin"),
         (lambda: spin(0.7), "multiple of 1/2"),
+        (
+            lambda: Operator.sum([1, 2]),  # pyright: ignore[reportArgumentType]
+            "Operator.sum takes operators; 1 of type int came",
+        ),
         (lambda: spin(1).projector(0, 0.5), "no state m = 0.5; m is 1.0, 0.0, -1.0"),
         (lambda: spin(1).matrix(0, np.eye(2)), r"shape \(3, 3\)"),
     ],

@@ -54,6 +54,11 @@ def test_files_add_equal_terms_and_the_constant(tmp_path) -> None:
         (GOOD | {"terms": [[float("nan"), "X", [1]]]}, "term 0.*not finite"),
         (GOOD | {"terms": ["X0 X1"]}, "term 0"),
         (GOOD | {"constant": "big"}, "constant = 'big'"),
+        (GOOD | {"constant": {}}, "constant = {}"),
+        (GOOD | {"constant": True}, "constant = True"),
+        (GOOD | {"terms": [[True, "X", [1]]]}, "term 0.*not a number"),
+        (GOOD | {"convention": "S = sigma / 2"}, "'S = sigma / 2'.*Pauli"),
+        (GOOD | {"convention": None}, "convention = None"),
     ],
 )
 def test_bad_files_say_what_is_wrong(tmp_path, content, words) -> None:
