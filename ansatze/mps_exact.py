@@ -54,6 +54,7 @@ def chain_exact(parts: Parts, space: Space) -> Exact | None:
     """The exact tools of a chain, or None inside a sector, whose states it leaves.
 
     ``purity`` and ``spectrum`` take a region as an iterable of sites, on the host.
+    ``sample`` and ``log_norm`` take ``allowed``, see `vmc.base.Exact`.
 
     Args:
         parts: parameters -> the chain, entries of absent local states zero.
@@ -63,11 +64,20 @@ def chain_exact(parts: Parts, space: Space) -> Exact | None:
         return None
     local_dims = tuple(space.local_dims)
 
-    def norm(params: Params) -> Array:
-        return log_norm(*parts(params))
+    def masked(params: Params, allowed: Array | None) -> tuple[Array, Array, Array]:
+        tensors, first, last = parts(params)
+        if allowed is not None:
+            kept = jnp.asarray(allowed, bool)[:, :, None, None]
+            tensors = jnp.where(kept, tensors, jnp.zeros_like(tensors))
+        return tensors, first, last
 
-    def draw(params: Params, words: Array) -> tuple[Array, Array]:
-        return sample(*parts(params), words, local_dims)
+    def norm(params: Params, allowed: Array | None = None) -> Array:
+        return log_norm(*masked(params, allowed))
+
+    def draw(
+        params: Params, words: Array, allowed: Array | None = None
+    ) -> tuple[Array, Array]:
+        return sample(*masked(params, allowed), words, local_dims)
 
     return Exact(
         sample=draw,

@@ -148,8 +148,10 @@ class Exact(NamedTuple):
     Attributes:
         sample: (params, words uint32 (N, B)) -> (sigma (B, N), log_prob (B,)),
             independent draws of |psi|^2 over the free space, a pure function of one
-            random word per site and walker.
-        log_norm: params -> ln <psi|psi>.
+            random word per site and walker.  A third argument ``allowed``, bool
+            (N, M), conditions on local states (index 0 is the largest value): one
+            state of a site clamps it.
+        log_norm: params -> ln <psi|psi>; with ``allowed``, ln of its weight.
         purity: (params, region) -> Tr rho_region^2 of the normalised state.
         spectrum: (params, region) -> eigenvalues of rho_region, largest first.
     """

@@ -174,6 +174,31 @@ def test_dimers_on_256_sites() -> None:
     np.testing.assert_allclose(wf.exact.purity(params, range(128)), 1, rtol=1e-12)
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+def test_clamped_sites(periodic: bool) -> None:
+    """Draws of the rest given two fixed spins, and the weight of these."""
+    space = spins(6)
+    wf = mps(Problem(space, dtype="complex"), bond_dimension=3, periodic=periodic)
+    params = contract.random_params(wf)
+    assert wf.exact is not None
+    allowed = np.ones((6, 2), bool)
+    allowed[2], allowed[5] = [False, True], [True, False]
+    sigma, log_prob = map(
+        np.asarray, wf.exact.sample(params, words(Problem(space), 500), allowed)
+    )
+    assert np.all(sigma[:, 2] == -1) and np.all(sigma[:, 5] == 1)
+    assert len(np.unique(sigma, axis=0)) > 4
+    states = space.all_states()
+    p = np.exp(2 * np.asarray(wf.log_psi(params, states)).real)
+    p /= p.sum()
+    weight = np.sum(p[(states[:, 2] == -1) & (states[:, 5] == 1)])
+    row = {tuple(s): i for i, s in enumerate(states.tolist())}
+    which = [row[tuple(s)] for s in sigma.tolist()]
+    np.testing.assert_allclose(np.exp(log_prob), p[which] / weight, rtol=1e-11)
+    got = wf.exact.log_norm(params, allowed) - wf.exact.log_norm(params)
+    np.testing.assert_allclose(np.exp(got), weight, rtol=1e-11)
+
+
 def test_gauge_and_truncation() -> None:
     problem = Problem(spins(8), dtype="complex")
     wf = mps(problem, bond_dimension=4)
