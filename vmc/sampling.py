@@ -235,7 +235,7 @@ def _check_joined(space: Spins, moves: Moves) -> None:
         fixed.append((1,) * n_sites)
     if not fixed:
         return
-    sites = np.asarray(moves.sites)
+    sites = np.sort(np.asarray(moves.sites), axis=1)  # padding, N, goes last
     links = np.stack(np.broadcast_arrays(sites[:, :1], sites), axis=2).reshape(-1, 2)
     n_parts, part = _parts(n_sites, links[np.all(links < n_sites, axis=1)])
     rows = np.array(fixed, float)
