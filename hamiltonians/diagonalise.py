@@ -186,6 +186,7 @@ def ground_states(
     *,
     symmetry: SymmetrySector | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    copies: bool = True,
 ) -> Levels:
     """The lowest levels, with all copies of degenerate ones.
 
@@ -195,6 +196,7 @@ def ground_states(
         symmetry: look only among states of this representation, see
             `hamiltonians.symmetric.symmetry_sector`.
         memory_limit: bytes; decides whether the matrix is stored, see `plan`.
+        copies: False saves the search for further copies, and so may miss some.
 
     Returns:
         `Levels`, which unpacks as (energies, vectors).
@@ -219,7 +221,7 @@ def ground_states(
     if method == "dense":
         energies, vectors = scipy.linalg.eigh(problem.toarray())
     else:
-        energies, vectors = _lanczos(problem, k, _DEGENERATE * scale)
+        energies, vectors = _lanczos(problem, k, _DEGENERATE * scale, copies)
     last = energies[k - 1] + _DEGENERATE * scale
     n = int(np.searchsorted(energies, last, side="right"))
     energies, vectors = energies[:n], vectors[:, :n]
@@ -281,7 +283,9 @@ class _Lifted(scipy.sparse.linalg.LinearOperator):
         return result
 
 
-def _lanczos(matrix: Any, k: int, width: float) -> tuple[np.ndarray, np.ndarray]:
+def _lanczos(
+    matrix: Any, k: int, width: float, copies: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The k lowest levels and every copy of them.
 
     Lanczos sees one copy of a degenerate level per start vector: the levels found
@@ -303,6 +307,8 @@ def _lanczos(matrix: Any, k: int, width: float) -> tuple[np.ndarray, np.ndarray]
         order = np.argsort(energies, kind="stable")
         energies = energies[order]
         vectors = np.concatenate([vectors, states], axis=1)[:, order]
+        if not copies:
+            return energies, vectors
         # A new random start: the old one has no component along the copies that its
         # search did not find.  What it finds is only refined by the next search.
         fresh = rng.normal(size=dim)

@@ -118,6 +118,13 @@ def load_terms(path: Path) -> tuple[Any, int, float | None]:
     return load_terms(path)
 
 
+def ground_energy(hamiltonian: Any) -> float:
+    """Ground energy by exact diagonalisation, without counting the states."""
+    from hamiltonians.diagonalise import ground_states
+
+    return float(ground_states(hamiltonian, 1, copies=False).energies[0])
+
+
 def ground_level(hamiltonian: Any) -> tuple[float, int]:
     """Ground energy and number of ground states by exact diagonalisation."""
     from hamiltonians.diagonalise import ground_states

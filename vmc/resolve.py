@@ -70,7 +70,7 @@ def other_sectors(free: Any, table: Any) -> list[str]:
     sector = f'[hamiltonian] total_sz = "auto" chose {table.space.total_sz:g}'
     cure = 'Set total_sz to the sector you want, or to "free".'
     if free.space.n_states <= COMPARED:
-        lowest, here = registry.ground_level(free)[0], registry.ground_level(table)[0]
+        lowest, here = registry.ground_energy(free), registry.ground_energy(table)
         if here - lowest > 1e-9 * max(1.0, abs(lowest)):
             return [
                 f"{sector}, but the ground state lies in another sector: its energy is "
