@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vmc.assembly import build
+    from vmc.cluster import start_cluster
     from vmc.errors import CheckpointError, JobError, NumericalError, StopRun
     from vmc.job import Job
     from vmc.runs import iterate, load, resume, run
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "resume",
     "run",
+    "start_cluster",
 ]
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "load": "vmc.runs",
     "resume": "vmc.runs",
     "run": "vmc.runs",
+    "start_cluster": "vmc.cluster",
 }
 
 

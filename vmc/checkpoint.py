@@ -317,6 +317,8 @@ def _like(value: np.ndarray, leaf: Any, prng: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
+    from vmc.distributed import put
+
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         if prng is not None:
             value = jax.random.wrap_key_data(value, impl=str(prng))  # type: ignore
@@ -324,5 +326,5 @@ def _like(value: np.ndarray, leaf: Any, prng: Any) -> Any:
         if sharding is None or len(sharding.device_set) == 1:
             # Not tied to a device, so that it may meet arrays on the whole mesh.
             return jnp.asarray(value)
-        return jax.device_put(value, sharding)
+        return put(value, sharding)
     return value if isinstance(leaf, np.ndarray) else type(leaf)(value)

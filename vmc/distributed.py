@@ -7,6 +7,7 @@ per-sample scores come out wrong on two devices.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from vmc.base import WALKERS
 from vmc.errors import JobError
@@ -64,18 +65,66 @@ def compiled(
     (every later one) would each have a compilation of their own: the mesh of an
     array is part of its type.
     """
+    program = jax.jit(per_walker(function, mesh, in_specs, out_specs))
+    return lambda *args: program(*place(args, mesh, in_specs))
+
+
+def place(tree: Any, mesh: Mesh, specs: Any) -> Any:
+    """Put arrays onto the mesh; what lies there already stays.
+
+    Args:
+        tree: pytree of arrays; those of the host are equal on all processes.
+        mesh: the mesh.
+        specs: one ``PartitionSpec`` for all, or a pytree of them that begins as
+            ``tree`` does.
+    """
     placements = jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
-        in_specs,
+        specs,
         is_leaf=lambda x: isinstance(x, PartitionSpec),
     )
-    program = jax.jit(per_walker(function, mesh, in_specs, out_specs))
-    return lambda *args: program(*jax.device_put(args, placements))
+    if jax.process_count() == 1:
+        return jax.device_put(tree, placements)
+    return jax.tree.map(put, tree, jax.tree.broadcast(placements, tree))
 
 
-def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-    """Put host arrays onto the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+def put(value: Any, sharding: Sharding) -> Array:
+    """One array, of the host or this process, spread over all processes.
+
+    Every process keeps its own part: ``jax.device_put`` would first send the whole
+    around to compare it.
+    """
+    if isinstance(value, Array):
+        if value.sharding.is_equivalent_to(sharding, value.ndim):
+            return value
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            words = put(np.asarray(jax.random.key_data(value)), sharding)
+            return jax.random.wrap_key_data(words, impl=jax.random.key_impl(value))
+    host = np.asarray(value)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def to_host(tree: Any) -> Any:
+    """Arrays as whole NumPy arrays; all processes must call it.
+
+    Arrays that are split over processes are gathered; keys stay keys.
+    """
+
+    def one(x: Any) -> Any:
+        if not isinstance(x, Array) or jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return x
+        if x.is_fully_addressable or x.is_fully_replicated:
+            return np.asarray(x)
+        sharding = x.sharding
+        assert isinstance(sharding, NamedSharding)
+        return np.asarray(_replicated(sharding.mesh)(x))
+
+    return jax.tree.map(one, tree)
+
+
+@functools.cache
+def _replicated(mesh: Any) -> Callable[[Array], Array]:
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, REPLICATED))
 
 
 def n_devices() -> int:
@@ -125,3 +174,17 @@ def from_first(tree: Any) -> Any:
     return jax.tree.map(
         lambda x: lax.psum(jnp.where(first, x, jnp.zeros_like(x)), WALKERS), tree
     )
+
+
+def agree(tree: Any) -> Array:
+    """Whether replicated arrays are the same, bit for bit, on all devices: bool."""
+    if n_devices() == 1:
+        return jnp.asarray(True)
+    total = jnp.zeros((), jnp.uint32)
+    for leaf in jax.tree.leaves(tree):
+        real = jnp.stack([leaf.real, leaf.imag]) if jnp.iscomplexobj(leaf) else leaf
+        words = lax.bitcast_convert_type(real, jnp.uint32).reshape(-1)
+        # Weighted by place, so that exchanged entries are seen as well.
+        place = 2 * jnp.arange(words.size, dtype=jnp.uint32) + 1
+        total = total * jnp.uint32(31) + jnp.sum(words * place, dtype=jnp.uint32)
+    return lax.pmax(total, WALKERS) == lax.pmin(total, WALKERS)

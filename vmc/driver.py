@@ -141,9 +141,13 @@ class VMC:
         )
 
     @functools.cached_property
+    def _placed_hamiltonian(self) -> Hamiltonian:
+        return distributed.place(self.hamiltonian, self._mesh, REPLICATED)
+
+    @functools.cached_property
     def _measurement(self) -> measurement.Measurement:
         return measurement.Measurement(
-            self.hamiltonian,
+            self._placed_hamiltonian,
             self.wavefunction,
             self.sampler,
             self._mesh,
@@ -159,9 +163,13 @@ class VMC:
             params = given
             if params is None:
                 params = self.wavefunction.init(derive(key, Purpose.PARAMS))
+            # Unlike nodes may differ in the last bit.
+            params = distributed.from_first(params)
             return params, self.optimizer.init(params), self.sampler.init(key, params)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER)
+        if given is not None:
+            given = distributed.to_host(given)
         program = distributed.compiled(start, self._mesh, (REPLICATED,), specs)
         params, opt_state, chains = program(key)
         for done in range(0, self.burn_in, measurement.DRAWS):
@@ -197,13 +205,13 @@ class VMC:
         n = min(n_steps, (step // size + 1) * size - step)
         started = time.perf_counter()
         out = self._dispatch(
-            self.hamiltonian,
+            self._placed_hamiltonian,
             Carry(state.params, state.opt_state, state.chains, np.asarray(True)),
             state.key,
             np.int32(step),
             np.int32(n),
         )
-        carry, table, chain_means = jax.block_until_ready(out)
+        carry, table, chain_means, agree = jax.block_until_ready(out)
         seconds = (time.perf_counter() - started) / n
         table = np.asarray(table, np.float64)[:n]
         rows = {name: table[:, c] for c, name in enumerate(TRACED)}
@@ -218,6 +226,14 @@ class VMC:
             state.key,
             Control(window),
         )
+        if not bool(agree):
+            raise NumericalError(
+                f"after step {step + done} the parameters differ between devices: "
+                "their linear algebra does not round alike. Give every rank the same "
+                "OPENBLAS_NUM_THREADS and the same kind of node.",
+                None,
+                records,
+            )
         if done < n:
             failed = {name: float(column[done]) for name, column in rows.items()}
             raise _numerical_error(step + done, failed, state, records, self.precision)
@@ -260,7 +276,7 @@ class VMC:
 
         def run(
             hamiltonian: Hamiltonian, carry: Carry, key: Key, first: Array, n: Array
-        ) -> tuple[Carry, Array, Array]:
+        ) -> tuple[Carry, Array, Array, Array]:
             def body(i: Array, loop: Any) -> Any:
                 carry, rows, means = loop
                 carry, row, mean = step_of(hamiltonian, carry, key, first + i)
@@ -269,14 +285,15 @@ class VMC:
             size, dtype = self.steps_per_dispatch, real_dtype(self.precision)
             rows = jnp.zeros((size, len(TRACED)), dtype)
             means = jnp.zeros((size, self.sampler.n_chains), dtype)
-            return lax.fori_loop(0, n, body, (carry, rows, means))
+            carry, rows, means = lax.fori_loop(0, n, body, (carry, rows, means))
+            return carry, rows, means, distributed.agree(carry.params)
 
         carry_spec = Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
         return distributed.compiled(
             run,
             self._mesh,
             (REPLICATED, carry_spec, REPLICATED, REPLICATED, REPLICATED),
-            (carry_spec, REPLICATED, REPLICATED),
+            (carry_spec, REPLICATED, REPLICATED, REPLICATED),
         )
 
     def measure(

@@ -28,6 +28,11 @@ def version() -> str:
         return "unknown"
 
 
+def packages() -> dict[str, str]:
+    """Versions of the packages that numbers depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
 def revision(folder: Path) -> str | None:
     """Git revision of a folder, with "-dirty" for changed files; None without git."""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev"]
@@ -66,7 +71,7 @@ def collect(*, seed: int, job_folder: Path, files: Iterable[Path]) -> dict[str, 
         "seed": seed,
         "version": version(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": packages(),
         "revision": {k: v for k, v in revisions.items() if v is not None},
         "host": {
             "system": platform.system(),

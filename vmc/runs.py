@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vmc import checkpoint, grow, provenance, runlog
+from vmc import checkpoint, cluster, grow, provenance, runlog
 from vmc.assembly import Built, build
 from vmc.base import VMCState, WaveFunction
 from vmc.errors import CheckpointError
@@ -157,12 +158,60 @@ def iterate(
     job = as_job(job)
     out = job.run.out if out is None else out
     if out is not None:
-        runlog.refuse_existing(Path(out))
+        cluster.on_first(lambda: runlog.refuse_existing(Path(out)))
+    session = start(job, out=out, keep=out is not None)
+    session.callback = callback
+    yield from session
+
+
+def start(
+    job: Job,
+    *,
+    out: str | Path | None = None,
+    keep: bool = True,
+    stop: StopFlag | None = None,
+) -> Session:
+    """A new run, on all processes of the job.
+
+    Args:
+        job: the job.
+        out: run directory; None chooses a free name below ``runs``.
+        keep: False writes no file.
+        stop: flag that asks for a stop.
+
+    Raises:
+        JobError: the job cannot run as written, or the ranks do not agree on it.
+    """
+    cluster.refuse_unjoined()
+    check_same(job)
     built = build(job)
-    log = None
-    if out is not None:
-        log = start_log(built, runlog.make_folder(out, job.stem))
-    yield from Session(built, log=log, callback=callback)
+    cluster.check_same({"files": json.dumps(provenance.file_hashes(built.files))})
+    if not keep:
+        return Session(built, stop=stop)
+    folder, log = open_log(
+        lambda: start_log(built, runlog.make_folder(out, job.stem)),
+    )
+    return Session(built, log=log, folder=folder, stop=stop)
+
+
+def check_same(job: Job) -> None:
+    """Refuse ranks that start from other jobs or versions; see `vmc.cluster`."""
+    versions = {"nqs-vmc": provenance.version(), **provenance.packages()}
+    cluster.check_same({"job files": job.to_toml(), "versions": json.dumps(versions)})
+
+
+def open_log(
+    make: Callable[[], runlog.RunLog],
+) -> tuple[Path, runlog.RunLog | None]:
+    """The run directory, everywhere, and its log on the first process."""
+    made: list[runlog.RunLog] = []
+
+    def first() -> str:
+        made.append(make())
+        return str(made[0].folder)
+
+    folder = Path(cluster.on_first(first))
+    return folder, made[0] if made else None
 
 
 def start_log(built: Built, folder: Path) -> runlog.RunLog:
@@ -214,16 +263,24 @@ def resume(folder: str | Path, *, stop: StopFlag | None = None, **keys: Any) -> 
     Raises:
         CheckpointError: there is nothing to continue from.
     """
+    cluster.refuse_unjoined()
     old = load(folder)
+    check_same(old.job)
     built = build(old.job.replace({"run": keys}) if keys else old.job)
     state, saved = restore(old.folder, built)
     event = {"event": "resumed", "at": provenance.now(), "step": saved.step}
     changed = {k: v for k, v in keys.items() if v != getattr(old.job.run, k)}
     event |= {"changed": changed} if changed else {}
     where = saved.provenance | {"trail": [*saved.provenance["trail"], event]}
-    set_aside(old.folder, saved)
-    log = runlog.RunLog.rewrite(old.folder, built.job, where, saved.series)
-    session = Session(built, log=log, state=state, stop=stop)
+
+    def again() -> runlog.RunLog:
+        set_aside(old.folder, saved)
+        return runlog.RunLog.rewrite(old.folder, built.job, where, saved.series)
+
+    folder, log = open_log(again)
+    session = Session(
+        built, log=log, state=state, stop=stop, folder=folder, series=saved.series
+    )
     session.warnings += changed_files(where, built)
     return session
 

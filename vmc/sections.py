@@ -337,6 +337,14 @@ class Run(Section):
     checkpoint_minutes: float = key(
         5.0, "a positive number", "time between checkpoints", gt=0
     )
+    stuck_minutes: float = key(
+        30.0,
+        "a positive number",
+        "without progress for this long after the first steps (a rank that hangs), "
+        "all ranks end with code 124",
+        gt=0,
+        allow_inf_nan=True,
+    )
     max_time: str | float | None = key(
         None,
         'seconds, "HH:MM:SS" or "D-HH:MM:SS"',

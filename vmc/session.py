@@ -11,21 +11,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmc import checkpoint, grow
+from vmc import checkpoint, cluster, distributed, grow
 from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.errors import NumericalError, StopRun
+from vmc.report import report
 from vmc.runlog import RunLog
 from vmc.sections import seconds as time_limit
 from vmc.series import Series
-from vmc.signals import StopFlag
-from vmc.stats import Estimate, v_score
+from vmc.signals import REASONS, StopFlag
+from vmc.stats import Estimate
 
 #: Seconds that one dispatch should take at most, so that the host can look.
 LOOK_SECONDS = 1.5
@@ -108,19 +109,28 @@ class Session:
         state: VMCState | None = None,
         stop: StopFlag | None = None,
         callback: Callable[[Info], None] | None = None,
+        folder: Path | None = None,
+        series: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Prepare; nothing is computed yet.
 
         Args:
             built: the objects of the job, at its first step.
-            log: run file to write; None writes nothing.
+            log: run file to write, on the first process; None writes nothing.
             state: where to start; None is step 0.
             stop: flag that asks for a stop.
             callback: called with every Info; it may raise StopRun.
+            folder: run directory, on all processes; default that of the log.
+            series: per-step columns up to ``state``; default those of the log.
+
+        Raises:
+            JobError: a launcher started several ranks that were never joined.
         """
+        cluster.refuse_unjoined()
         self.job = built.job
         self.built = built if state is None else built.at(int(state.step))
         self.log = log
+        self.folder = log.folder if log else folder
         self.stop = StopFlag() if stop is None else stop
         self.callback = callback
         self.warnings = list(built.warnings)
@@ -133,8 +143,9 @@ class Session:
         self._recent: float | None = None
         self._saving = 0.0
         self._per_step = 0.0
-        self._series = Series()
+        self._series = Series({} if series is None else series)
         self._ended = False
+        self._watchdog = cluster.Watchdog(60 * built.job.run.stuck_minutes)
 
     @property
     def seconds(self) -> float:
@@ -155,7 +166,12 @@ class Session:
         except NumericalError as error:
             self._fail(error)
             raise
+        except Exception:
+            # The other ranks may be elsewhere: nothing may wait for them.
+            self._ended = self._ended or cluster.is_parallel()
+            raise
         finally:
+            self._watchdog.stop()
             if self.state is None and self.log is not None:
                 self.log.discard()  # nothing was computed: leave the name free
             elif not self._ended:
@@ -174,28 +190,48 @@ class Session:
 
     def _steps(self) -> Iterator[Info]:
         n_steps = self.built.job.run.n_steps
-        while (step := self._step) < n_steps and not self._must_stop():
+        while (step := self._step) < n_steps and (n := self._next(step)):
             began = time.monotonic()
-            # Short looks at slow steps.  The cut does not change any number.
-            few = LOOK_SECONDS / self._per_step if self._per_step else math.inf
-            n = int(max(1, min(grow.next_step(self.built.job) - step, few)))
             assert self.state is not None
             self.state, records = self.built.vmc.advance(self.state, n)
+            self._watchdog.beat(f"step {self._step}")
             self._per_step = float(records["seconds"][-1])
             self._append(records)
             self._grow()
             info = Info(self._step, n_steps, records, self.state, self.seconds)
-            try:
-                if self.callback:
-                    self.callback(info)
-            except StopRun:
-                yield info
-                return
+            enough = self._call(info)
             yield info
+            if enough:
+                return
             # The first dispatch compiles; its time says nothing about the next.
             self._recent = 0.0 if self._recent is None else time.monotonic() - began
-            if self._due():
-                self._save()
+
+    def _call(self, info: Info) -> bool:
+        """Show an Info to the callback; whether it has seen enough, on any process."""
+        enough = False
+        try:
+            if self.callback:
+                self.callback(info)
+        except StopRun:
+            enough = True
+        return bool(cluster.largest(enough)[0])
+
+    def _next(self, step: int) -> int:
+        """Steps of the next dispatch, 0 to stop; saves if it is time to.
+
+        Clocks and signals belong to one process: all take the same decision.
+        """
+        # Short looks at slow steps.  The cut does not change any number.
+        few = LOOK_SECONDS / self._per_step if self._per_step else math.inf
+        self._look_at_clock()
+        due = step and self._due()
+        code, due, few = cluster.largest(self.stop.code, due, -few)
+        if due:
+            self._save()
+        if code:
+            self.stop.stop(str(REASONS[int(code)]))
+            return 0
+        return int(max(1, min(grow.next_step(self.built.job) - step, -few)))
 
     def _grow(self) -> None:
         """Larger sizes, if this is the step: before anything is saved."""
@@ -211,12 +247,19 @@ class Session:
         assert self.state is not None
         return int(self.state.step)
 
-    def _must_stop(self) -> bool:
-        """Whether a signal came, or another look would pass the time limit."""
+    def _look_at_clock(self) -> None:
+        """Ask for a stop if another look would pass the time limit."""
         elapsed = time.monotonic() - self._started
         if elapsed + 1.5 * (self._recent or 0.0) + self._saving > self._limit:
             self.stop.stop("the time limit")
-        return self.stop.requested
+
+    def _must_stop(self) -> bool:
+        """Whether a signal came or time is up, on any process."""
+        self._look_at_clock()
+        (code,) = cluster.largest(self.stop.code)
+        if code:
+            self.stop.stop(str(REASONS[int(code)]))
+        return bool(code)
 
     def _append(self, records: dict[str, np.ndarray]) -> None:
         if self.log:
@@ -234,7 +277,7 @@ class Session:
 
     def _conclude(self) -> Info:
         assert self.state is not None
-        stopped = self.stop.requested
+        stopped = self._must_stop()
         estimate = None
         if not stopped:
             self._save()
@@ -242,10 +285,11 @@ class Session:
                 estimate = self._measure()
             except _Interrupted:
                 stopped = True
-        if stopped and self.log:
+        if stopped:
             self._save()
         status = "stopped" if stopped else "done"
-        report = self._report(status, estimate)
+        with self._watchdog.asleep():  # exact energies take what they take
+            report = cluster.on_first(lambda: self._report(status, estimate))
         self._close(status, None if stopped else report)
         result = Result(
             status=status,
@@ -253,7 +297,7 @@ class Session:
             state=self.state,
             series=self.series,
             built=self.built,
-            folder=self.log.folder if self.log else None,
+            folder=self.folder,
             reason=self.stop.reason,
         )
         n_steps = self.built.job.run.n_steps
@@ -271,6 +315,7 @@ class Session:
 
         def progress(estimate: Estimate) -> None:
             assert self.state is not None
+            self._watchdog.beat(f"{estimate.n_samples} samples of the measurement")
             if self._must_stop():
                 raise _Interrupted
             if self.callback:
@@ -310,7 +355,11 @@ class Session:
 
     def _save(self) -> None:
         """Checkpoint, if there is a run directory."""
-        if self.log is None or self.state is None:
+        if self.folder is None or self.state is None:
+            return
+        state = distributed.to_host(self.state)
+        self._last_save = time.monotonic()
+        if self.log is None:
             return
         began = time.monotonic()
         self.log.flush(force=True)
@@ -318,7 +367,7 @@ class Session:
         try:
             checkpoint.save(
                 self.log.folder,
-                self.state,
+                state,
                 job=self.job.to_dict(),
                 provenance=self.log.provenance,
                 series=self.log.series,
@@ -352,47 +401,3 @@ class Session:
             self._append(error.records)
         self._save()
         self._close("failed")
-
-
-def report(
-    built: Built,
-    estimate: Estimate | None,
-    *,
-    status: str,
-    step: int,
-    seconds: float,
-    warnings: list[str],
-) -> dict[str, Any]:
-    """The numbers of a run, as JSON values.
-
-    ``v_score`` is N Var(H) / (E - E_inf)^2 with E_inf the mean energy of all
-    configurations (arXiv:2302.04919); ``relative_error`` is (E - E0) / |E0|.
-    """
-    exact = None if estimate is None else built.exact()
-    relative = score = None
-    energy = None
-    if estimate is not None:
-        energy = {k: _number(v) for k, v in estimate._asdict().items()}
-        score = _number(
-            v_score(estimate.mean, estimate.variance, built.n_sites, built.e_infinity)
-        )
-        if exact is not None and exact["energy"] != 0:
-            relative = (estimate.mean - exact["energy"]) / abs(exact["energy"])
-    return {
-        "status": status,
-        "energy": energy,
-        "energy_per_site": None if estimate is None else estimate.mean / built.n_sites,
-        "v_score": score,
-        "exact": exact,
-        "relative_error": relative,
-        "n_sites": built.n_sites,
-        "n_parameters": built.vmc.n_parameters,
-        "n_steps": step,
-        "seconds": seconds,
-        "warnings": list(warnings),
-    }
-
-
-def _number(value: float) -> float | int | None:
-    """A JSON number; not-a-number, which JSON lacks, as None."""
-    return value if isinstance(value, int) or math.isfinite(value) else None

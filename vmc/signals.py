@@ -8,6 +8,13 @@ from types import FrameType
 
 #: What batch systems and people send.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+#: Every reason to stop has a number, on which processes can agree.
+REASONS = (
+    None,
+    "a callback",
+    "the time limit",
+    *(signal.Signals(number).name for number in SIGNALS),
+)
 
 
 class StopFlag:
@@ -25,8 +32,17 @@ class StopFlag:
         """Whether a stop was asked for."""
         return self.reason is not None
 
+    @property
+    def code(self) -> int:
+        """Number of the reason in `REASONS`; 0 for none."""
+        return REASONS.index(self.reason) if self.reason in REASONS else 1
+
     def stop(self, reason: str) -> None:
-        """Ask for a stop; the first reason is kept."""
+        """Ask for a stop; the first reason is kept.
+
+        Args:
+            reason: for people; other processes hear of it if it is in `REASONS`.
+        """
         if self.reason is None:
             self.reason = reason
 

@@ -7,16 +7,21 @@ progress, warnings and errors go to standard error.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
 
 from vmc.errors import CheckpointError, JobError, NumericalError
+from vmc.launch import Launch, launch
 
 OK = 0
+FAILED = 1
 BAD_INPUT = 2
 NUMERICAL = 3
 STOPPED = 75
@@ -53,24 +58,88 @@ class Output:
 
 
 @contextlib.contextmanager
-def command() -> Iterator[Output]:
+def command(*, by_all: bool = False) -> Iterator[Output]:
     """Body of a command: known errors become a message and an exit code.
 
     Whatever prints to standard output meanwhile (a user's own file, say) is sent to
     standard error.
+
+    Args:
+        by_all: the ranks of a parallel job work together; other commands are done by
+            the first rank alone.
     """
+    try:
+        where = launch()
+    except JobError as error:
+        complain(str(error))
+        raise typer.Exit(BAD_INPUT) from None
+    if where.is_parallel:
+        if not by_all and not where.is_first:
+            raise typer.Exit(OK)
+        if by_all:
+            with together(where) as output:
+                yield output
+            return
     output = Output(sys.stdout)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield output
-    except (JobError, CheckpointError) as error:
+    except _KNOWN as error:
         complain(str(error))
-        raise typer.Exit(BAD_INPUT) from None
-    except NumericalError as error:
-        complain(str(error))
-        raise typer.Exit(NUMERICAL) from None
+        raise typer.Exit(_code(error)) from None
     except BrokenPipeError:
         raise typer.Exit(OK) from None
+
+
+_KNOWN = (JobError, CheckpointError, NumericalError)
+
+
+def _code(error: Exception) -> int:
+    return NUMERICAL if isinstance(error, NumericalError) else BAD_INPUT
+
+
+@contextlib.contextmanager
+def together(where: Launch) -> Iterator[Output]:
+    """Body of a command that all ranks carry out.
+
+    Only the first rank writes to standard output, which libraries do not reach.  No
+    rank leaves before the others, unless something went wrong: then all end.
+    """
+    from vmc import cluster
+
+    with silent_stdout() as stream:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield Output(stream if where.is_first else io.StringIO())
+            code = OK
+        except typer.Exit as end:
+            code = end.exit_code
+        except BrokenPipeError:
+            code = OK
+        except _KNOWN as error:
+            cluster.give_up(f"error: {error}", _code(error))
+        except BaseException as error:
+            lines = traceback.format_exception(error)
+            cluster.give_up("".join(lines).rstrip(), FAILED)
+        stream.flush()
+        cluster.finish()
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def silent_stdout() -> Iterator[Any]:
+    """The real standard output as a stream, while file descriptor 1 is standard error.
+
+    Libraries in C++ (the collectives of JAX) print to it.
+    """
+    sys.stdout.flush()
+    real = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(real, "w") as stream:
+            yield stream
+    finally:
+        os.dup2(2, 1)
 
 
 def complain(message: str) -> None:
@@ -79,14 +148,15 @@ def complain(message: str) -> None:
 
 
 def warn(messages: Iterable[str]) -> None:
-    """Warnings, to standard error."""
+    """Warnings, to standard error, once for all ranks."""
     for message in messages:
-        print(f"warning: {message}", file=sys.stderr)
+        note(f"warning: {message}")
 
 
 def note(message: str) -> None:
-    """A line for people, to standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """A line for people, to standard error, once for all ranks."""
+    if launch().is_first:
+        print(message, file=sys.stderr, flush=True)
 
 
 def with_error(value: float, error: float) -> str:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmc.cli.console import warn
+from vmc.launch import launch
+
+if TYPE_CHECKING:
+    from vmc.cluster import Layout
 
 THREADS = "OPENBLAS_NUM_THREADS"
 #: Linear systems up to this size are solved fastest by one thread.
@@ -26,14 +31,26 @@ def set_threads(n_samples: int | None, recorded: str | None = None) -> None:
     if recorded:
         os.environ[THREADS] = recorded
     elif THREADS not in os.environ:
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) // launch().local_size
         small = (n_samples or 0) <= ONE_THREAD
-        os.environ[THREADS] = "1" if small else str(min(8, cores))
+        os.environ[THREADS] = "1" if small else str(max(1, min(8, cores)))
 
 
-def start_jax() -> None:
-    """Import JAX with 64-bit numbers and a persistent compilation cache."""
+def start_jax() -> Layout:
+    """JAX with 64-bit numbers, all ranks, and a persistent compilation cache.
+
+    Raises:
+        JobError: the ranks of this job cannot join; see `vmc.cluster.start`.
+    """
     os.environ.setdefault("JAX_ENABLE_X64", "1")
+    from vmc import cluster
+
+    layout = cluster.start()
+    _set_cache()
+    return layout
+
+
+def _set_cache() -> None:
     import jax
 
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):

@@ -14,7 +14,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Continue a run that was stopped or killed, bit for bit."""
-    with console.command() as output:
+    with console.command(by_all=True) as output:
         from vmc import runlog
         from vmc.cli.show import show_result
         from vmc.signals import StopFlag
@@ -29,7 +29,7 @@ def resume(
             show_result(output, file, json)
             return
         set_threads(None, file.provenance.get("openblas_threads"))
-        start_jax()
+        layout = start_jax()
         stop.install()
 
         from vmc import runs
@@ -37,4 +37,4 @@ def resume(
 
         # The limit is for this part of the run: an old one is not inherited.
         session = runs.resume(run, stop=stop, max_time=max_time)
-        finish(session, output, json=json, quiet=quiet)
+        finish(session, layout, output, json=json, quiet=quiet)

@@ -12,6 +12,7 @@ from vmc.cli.environment import set_threads, start_jax
 from vmc.cli.options import JobFile, Json, MaxTime, Overrides, Quiet
 
 if TYPE_CHECKING:
+    from vmc.cluster import Layout
     from vmc.session import Session
 
 
@@ -23,7 +24,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Find the ground state: optimise, then measure the energy."""
-    with console.command() as output:
+    with console.command(by_all=True) as output:
         from vmc.job import Job
         from vmc.signals import StopFlag
 
@@ -38,22 +39,22 @@ def run(
 
             refuse_existing(Path(loaded.run.out))
         set_threads(loaded.sampler.n_samples)
-        start_jax()
+        layout = start_jax()
         stop.install()
 
-        from vmc.assembly import build
-        from vmc.runlog import make_folder
-        from vmc.runs import start_log
-        from vmc.session import Session
+        from vmc import runs
 
-        built = build(loaded)
-        folder = make_folder(loaded.run.out, loaded.stem)
-        log = start_log(built, folder)
-        finish(Session(built, log=log, stop=stop), output, json=json, quiet=quiet)
+        session = runs.start(loaded, out=loaded.run.out, stop=stop)
+        finish(session, layout, output, json=json, quiet=quiet)
 
 
 def finish(
-    session: Session, output: console.Output, *, json: bool, quiet: bool
+    session: Session,
+    layout: Layout,
+    output: console.Output,
+    *,
+    json: bool,
+    quiet: bool,
 ) -> None:
     """Run a session to its end and print its report.
 
@@ -62,13 +63,16 @@ def finish(
     """
     from vmc.cli.progress import progress
     from vmc.cli.report import headline, print_report
+    from vmc.cluster import describe
 
-    assert session.log is not None
-    folder = session.log.folder
+    folder = session.folder
+    assert folder is not None
     console.note(headline(session.built, folder))
+    console.note(describe(layout, session.built.sampler.n_chains))
     known = len(session.warnings)
     console.warn(session.warnings)
     try:
+        quiet = quiet or not layout.where.is_first
         with progress(session.built.n_sites, quiet=quiet) as session.callback:
             result = session.run()
     except Exception:
