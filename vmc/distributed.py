@@ -154,6 +154,16 @@ def gather(x: Array, axis: int = 0) -> Array:
     return lax.all_gather(x, WALKERS, axis=axis, tiled=True)
 
 
+def columns_of_rows(x: Array) -> Array:
+    """Rows (B, n) of every device -> a share of the columns of all, (Ns, n / devices).
+
+    Columns of zeros fill up the shares.
+    """
+    count = n_devices()
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % count)))
+    return lax.all_to_all(x, WALKERS, split_axis=1, concat_axis=0, tiled=True)
+
+
 def local_rows(x: Array, n_local: int, axis: int = 0) -> Array:
     """This device's rows of a replicated array."""
     if n_devices() == 1:

@@ -227,10 +227,11 @@ class Geometry:
         """Oc of this device as rows, (1 or 2, B, P)."""
         out = jnp.concatenate([expand_factors(f) for f in self.factors], axis=1)
         out = (out - self.mean(out)[None, :]) * self.root[:, None]
-        return self._rows(out).astype(self._solve_dtype)
+        return self._rows(out).astype(self.solve_dtype)
 
     @property
-    def _solve_dtype(self) -> Any:
+    def solve_dtype(self) -> Any:
+        """Dtype of S, T and of the vectors that meet them."""
         # Complex parameters may have real scores (a Jastrow factor): F is complex.
         if self.real_params:
             return self.real_dtype
@@ -244,33 +245,44 @@ class Geometry:
 
     @functools.cached_property
     def t_matrix(self) -> Array:
-        """T, (n_rows, n_rows), on every device; rows ordered (part, sample)."""
-        gathered = [tuple(distributed.gather(f) for f in b) for b in self.factors]
-        parts = self._gram_rows(gathered)
-        rows = jnp.stack([jnp.stack(line, axis=1) for line in parts])
-        full = distributed.gather(rows.astype(self._solve_dtype), axis=1)
+        """T, (n_rows, n_rows), on every device; rows ordered (part, sample).
+
+        Factored scores are small: all rows of them go to every device.  Dense ones
+        are turned from rows into columns first (all_to_all), so that each device
+        receives a share of them only, as many numbers as it has itself.
+        """
+        dense = [f for f in self.factors if len(f) == 1]
+        if distributed.n_devices() == 1:
+            dense = []
+        factored = [f for f in self.factors if len(f) != 1 or not dense]
+        full = jnp.zeros((), self.solve_dtype)
+        if factored:
+            gathered = [tuple(distributed.gather(f) for f in b) for b in factored]
+            pairs = list(zip(factored, gathered))
+            rows = self._parts(lambda conj: sum(_gram(x, y, conj) for x, y in pairs))
+            full = full + distributed.gather(rows.astype(self.solve_dtype), axis=1)
+        if dense:
+            columns = jnp.concatenate([f.reshape(f.shape[0], -1) for (f,) in dense], 1)
+            x = distributed.columns_of_rows(columns)
+            rows = self._parts(lambda conj: x @ (jnp.conj(x) if conj else x).T)
+            full = full + distributed.total(rows.astype(self.solve_dtype))
         full = full.reshape(self.n_rows, -1, self.n_samples)
         weights = distributed.gather(self.weights)
         return _centre_both(full, weights).reshape(self.n_rows, self.n_rows)
 
-    def _gram_rows(self, gathered: list[ScoreFactors]) -> list[list[Array]]:
-        """Uncentred, unweighted T of the local rows, by (row part, column part)."""
+    def _parts(self, gram: Callable[[bool], Any]) -> Array:
+        """Uncentred, unweighted T of some rows, (row parts, rows, column parts, Ns).
 
-        def gram(conjugate: bool) -> Array:
-            out = jnp.zeros((), self.real_dtype)
-            for x, y in zip(self.factors, gathered):
-                out = out + _gram(x, y, conjugate)
-            return out
-
-        plain = gram(conjugate=True)
+        Args:
+            gram: True -> O O^H, False -> O O^T, (rows, Ns).
+        """
+        plain = gram(True)
         if not self.stacked:
-            return [[plain]]
-        other = gram(conjugate=False)
+            return plain[None, :, None]
+        other = gram(False)
         both, diff = plain + other, plain - other
-        return [
-            [both.real / 2, -diff.imag / 2],
-            [both.imag / 2, diff.real / 2],
-        ]
+        lines = [[both.real, -diff.imag], [both.imag, diff.real]]
+        return jnp.stack([jnp.stack(line, axis=1) for line in lines]) / 2
 
     def gather_rows(self, rows: Array) -> Array:
         """Rows (1 or 2, B) of every device as one vector (n_rows,)."""

@@ -228,6 +228,17 @@ def _solve(factored: solvers.Factored, columns: list[Array]) -> list[Array]:
     return [x[:, c] for c in range(len(columns))]
 
 
+def _system(
+    geometry: Geometry,
+    matrix: Callable[[], Array],
+    product: Callable[[Array], Array],
+    n: int,
+) -> solvers.System:
+    """S or T for a solver."""
+    trace = geometry.trace.astype(geometry.real_dtype)
+    return solvers.System(matrix, product, trace, n, distributed.from_first)
+
+
 def _dense_step(
     geometry: Geometry,
     shift: Array,
@@ -236,15 +247,19 @@ def _dense_step(
     momentum: float,
 ) -> tuple[Params, solvers.Factored, Array]:
     """x = (S + shift)^-1 (F + shift mu previous)."""
-    s = geometry.s_matrix
+    dtype, n = geometry.solve_dtype, geometry.n_parameters
     shift = shift.astype(geometry.real_dtype)
-    force, unravel = _ravel(geometry.force, s.dtype)
+    force, unravel = _ravel(geometry.force, dtype)
     if momentum:
-        force = force + shift * momentum * _ravel(previous, s.dtype)[0]
-    factored = solve_by(s, shift)
-    probe = _probe(s.shape[0], s.dtype)
+        force = force + shift * momentum * _ravel(previous, dtype)[0]
+
+    def product(v: Array) -> Array:
+        return _ravel(geometry.adjoint(geometry.apply(unravel(v))), dtype)[0]
+
+    factored = solve_by(_system(geometry, lambda: geometry.s_matrix, product, n), shift)
+    probe = _probe(n, dtype)
     x, y = _solve(factored, [force, probe])
-    d_eff = s.shape[0] - shift * jnp.sum(probe * y).real
+    d_eff = n - shift * jnp.sum(probe * y).real
     return unravel(x), factored, d_eff
 
 
@@ -256,19 +271,24 @@ def _kernel_step(
     momentum: float,
 ) -> tuple[Params, solvers.Factored, Array]:
     """x = Oc^H (T + shift)^-1 (eps - mu Oc previous) + mu previous."""
-    t = geometry.t_matrix
+    dtype, n = geometry.solve_dtype, geometry.n_rows
     shift = shift.astype(geometry.real_dtype)
     rows = geometry.eps
     if momentum:
         rows = rows - momentum * geometry.apply(previous)
-    factored = solve_by(t, shift)
-    probe = _probe(t.shape[0], t.dtype)
-    rhs = geometry.gather_rows(rows).astype(t.dtype)
+
+    def product(v: Array) -> Array:
+        out = geometry.apply(geometry.adjoint(geometry.scatter_rows(v)))
+        return geometry.gather_rows(out).astype(dtype)
+
+    factored = solve_by(_system(geometry, lambda: geometry.t_matrix, product, n), shift)
+    probe = _probe(n, dtype)
+    rhs = geometry.gather_rows(rows).astype(dtype)
     y, z = _solve(factored, [rhs, probe])
     x = geometry.adjoint(geometry.scatter_rows(y))
     if momentum:
         x = jax.tree.map(lambda a, b: a + momentum * b, x, previous)
-    d_eff = t.shape[0] - shift * jnp.sum(probe * z).real
+    d_eff = n - shift * jnp.sum(probe * z).real
     return x, factored, d_eff
 
 

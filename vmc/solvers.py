@@ -1,7 +1,9 @@
 """Linear solvers for (A + shift) x = b with A Hermitian and positive.
 
-Each follows factor -> solve: the expensive part once, several right-hand sides.
-All run redundantly on every device; the caller takes the first device's result.
+Each follows factor -> solve: the expensive part once, several right-hand sides.  The
+direct ones ask for the matrix, conjugate gradients only for its products with a
+vector.  All run redundantly on every device; the caller takes the first device's
+result.
 """
 
 from __future__ import annotations
@@ -30,7 +32,37 @@ class Factored(NamedTuple):
     rank: Array
 
 
-Solver = Callable[[Array, Array], Factored]
+class System(NamedTuple):
+    """A Hermitian positive matrix A, in full or by its products.
+
+    Attributes:
+        matrix: () -> A, (n, n), equal on every device.
+        product: v (n,) -> A v.
+        trace: Tr A.
+        size: n.
+        decide: takes a number on which control depends, and gives that of the first
+            device: iterations must end on all of them together.
+    """
+
+    matrix: Callable[[], Array]
+    product: Callable[[Array], Array]
+    trace: Array
+    size: int
+    decide: Callable[[Array], Array] = lambda x: x
+
+    @classmethod
+    def of(cls, matrix: Array) -> System:
+        """A matrix that is there, on one device."""
+        trace = jnp.trace(matrix).real
+        return cls(lambda: matrix, lambda v: matrix @ v, trace, matrix.shape[0])
+
+
+Solver = Callable[[System, Array], Factored]
+
+#: Conjugate gradients stop at this residual, relative to the right-hand side, ...
+CG_TOLERANCE = 1e-10
+#: ... or after this many iterations, whichever of the two and 10 n comes first.
+CG_ITERATIONS = 2000
 
 
 def cholesky(matrix: Array, shift: Array) -> Factored:
@@ -71,23 +103,39 @@ def eigh(matrix: Array, shift: Array, cutoff: float = 1e-14) -> Factored:
     return Factored(solve, condition, jnp.sum(keep))
 
 
-def cg(matrix: Array, shift: Array, tolerance: float = 1e-10) -> Factored:
-    """Conjugate gradients, one right-hand side at a time; at most 10 n iterations."""
-    from jax.scipy.sparse.linalg import cg as jax_cg
+def cg(system: System, shift: Array) -> Factored:
+    """Conjugate gradients, one right-hand side at a time, without the matrix.
 
-    n = matrix.shape[0]
-    finite = jnp.all(jnp.isfinite(matrix)) & jnp.isfinite(shift)
+    After `CG_ITERATIONS` the best that was reached is taken: it is a descent
+    direction at any stage.
+    """
+    limit = min(10 * system.size, CG_ITERATIONS)
 
-    def solve(b: Array) -> Array:
-        def column(rhs: Array) -> Array:
-            x = jax_cg(lambda v: matrix @ v + shift * v, rhs, tol=tolerance)[0]
-            # The iteration stops at once, at zero, if a number is not finite.
-            return jnp.where(finite, x, jnp.nan)
+    def column(b: Array) -> Array:
+        def norm2(r: Array) -> Array:
+            return system.decide(jnp.vdot(r, r).real)
 
-        return lax.map(column, b.T).T
+        goal = CG_TOLERANCE**2 * norm2(b)
 
-    bound = (jnp.trace(matrix).real + shift) / shift
-    return Factored(solve, bound, jnp.asarray(n))
+        def go_on(state: tuple[Array, ...]) -> Array:
+            _, _, _, rr, i = state
+            return (rr > goal) & (i < limit)
+
+        def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
+            x, r, p, rr, i = state
+            ap = system.product(p) + shift * p
+            step = rr / system.decide(jnp.vdot(p, ap).real)
+            x, r = x + step * p, r - step * ap
+            new = norm2(r)
+            return x, r, r + (new / rr) * p, new, i + 1
+
+        start = (jnp.zeros_like(b), b, b, norm2(b), jnp.zeros((), jnp.int32))
+        x, _, _, rr, _ = lax.while_loop(go_on, advance, start)
+        # A number that is not finite ends the iteration at once.
+        return jnp.where(jnp.isfinite(rr) & jnp.isfinite(goal), x, jnp.nan)
+
+    bound = (system.trace + shift) / shift
+    return Factored(lambda b: lax.map(column, b.T).T, bound, jnp.asarray(system.size))
 
 
 def _shifted(matrix: Array, shift: Array) -> Array:
@@ -96,15 +144,19 @@ def _shifted(matrix: Array, shift: Array) -> Array:
 
 
 def by_name(name: str) -> Solver:
-    """The solver of a job file: auto (cholesky), cholesky, eigh or cg.
+    """The solver of a job file: auto (cholesky), cholesky, eigh or cg (matrix-free).
 
     Raises:
         JobError: there is no solver of that name.
     """
+
+    def direct(method: Callable[[Array, Array], Factored]) -> Solver:
+        return lambda system, shift: method(system.matrix(), shift)
+
     table: dict[str, Solver] = {
-        "auto": cholesky,
-        "cholesky": cholesky,
-        "eigh": eigh,
+        "auto": direct(cholesky),
+        "cholesky": direct(cholesky),
+        "eigh": direct(eigh),
         "cg": cg,
     }
     if name not in table:

@@ -29,7 +29,7 @@ from vmc.base import Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.estimators import local_energies
 from vmc.geometry import Geometry
-from vmc.precondition import AutoShift, SRState, limit_kl, minsr, spring, sr
+from vmc.precondition import AutoShift, Form, SRState, limit_kl, minsr, spring, sr
 from vmc.space import spins
 
 SHIFT = 1e-2
@@ -124,12 +124,17 @@ def test_dense_and_kernel_are_the_same(
 
 
 @pytest.mark.parametrize(
-    ("kind", "solver"), [("stacked", "eigh"), ("holomorphic", "cg")]
+    ("kind", "solver", "form"),
+    [
+        ("stacked", "eigh", "auto"),
+        ("holomorphic", "cg", "dense"),
+        ("stacked", "cg", "kernel"),
+    ],
 )
-def test_solvers_agree(mesh_of: MeshOf, kind: str, solver: str) -> None:
+def test_solvers_agree(mesh_of: MeshOf, kind: str, solver: str, form: Form) -> None:
     data = Data(kind, 24)
     want = data.solve(SHIFT)
-    x, state = updater(sr(SHIFT, solver=solver), mesh_of(1))(None, data)
+    x, state = updater(sr(SHIFT, solver=solver, form=form), mesh_of(4))(None, data)
     np.testing.assert_allclose(flat(x), want, atol=1e-7 * np.abs(want).max())
     if solver == "eigh":
         values = np.linalg.eigvalsh(data.s) + SHIFT * data.mean_eigenvalue

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vmc import solvers
 from vmc.errors import JobError
-from vmc.solvers import by_name, cholesky, eigh
+from vmc.solvers import System, by_name, cholesky, eigh
 
 N = 30
 
@@ -35,7 +34,7 @@ def test_solutions(name: str, dtype: str) -> None:
 
     @jax.jit
     def run(matrix, b):
-        factored = by_name(name)(matrix, jnp.asarray(shift))
+        factored = by_name(name)(System.of(matrix), jnp.asarray(shift))
         return factored.solve(b), factored.condition, factored.rank
 
     x, condition, rank = run(matrix, b)
@@ -95,11 +94,10 @@ def test_a_zero_matrix_gives_no_step() -> None:
 def test_a_matrix_that_is_not_finite_does_not_pass_unseen() -> None:
     matrix = jnp.full((4, 4), jnp.nan)
     for name in ("cholesky", "eigh", "cg"):
-        x = by_name(name)(matrix, jnp.asarray(1e-3)).solve(jnp.ones((4, 1)))
+        x = by_name(name)(System.of(matrix), jnp.asarray(1e-3)).solve(jnp.ones((4, 1)))
         assert not np.any(np.isfinite(x)), name
 
 
 def test_names() -> None:
-    assert by_name("auto") is solvers.cholesky
     with pytest.raises(JobError, match='"choleski" is unknown.*cholesky'):
         by_name("choleski")
