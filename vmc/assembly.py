@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from vmc import grow, registry, resolve, sampling, symmetry
+from vmc import distributed, grow, registry, resolve, sampling, symmetry
 from vmc.base import Problem, Sampler, VMCState, WaveFunction
 from vmc.chunking import chunk_size, default_budget
-from vmc.distributed import REPLICATED, compiled, walker_mesh
+from vmc.distributed import REPLICATED, walker_mesh
 from vmc.driver import VMC
 from vmc.earlier import check_space, open_run, start_params, wavefunction_of
 from vmc.errors import JobError
@@ -126,14 +126,25 @@ class Built:
             derive(root_key(self.job.seed), Purpose.PARAMS, step),
         )
 
-        def start(params: Any) -> tuple[Any, Any]:
-            opt_state = self.vmc.optimizer.init(params)
-            return params, grow.counted(opt_state, step)
+        return self.with_new_optimizer(state._replace(params=params))
 
-        program = compiled(
+    def with_new_optimizer(self, state: VMCState) -> VMCState:
+        """The state with a fresh optimiser, whose schedules go on.
+
+        Args:
+            state: its parameters may be arrays of the host.
+        """
+
+        def start(params: Any) -> tuple[Any, Any]:
+            # Computed by every process, which may differ in the last bits.
+            params = distributed.from_first(params)
+            opt_state = self.vmc.optimizer.init(params)
+            return params, grow.counted(opt_state, int(state.step))
+
+        program = distributed.compiled(
             start, self.vmc._mesh, (REPLICATED,), (REPLICATED, REPLICATED)
         )
-        params, opt_state = program(params)
+        params, opt_state = program(state.params)
         return state._replace(params=params, opt_state=opt_state)
 
     def memory(self) -> dict[str, int]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from vmc import checkpoint, cluster, grow, provenance, runlog
 from vmc.assembly import Built, build
 from vmc.base import VMCState, WaveFunction
-from vmc.errors import CheckpointError
+from vmc.errors import CheckpointError, JobError
 from vmc.job import Job
+from vmc.jobfile import apply_overrides
 from vmc.session import Info, Result, Session
 from vmc.signals import StopFlag
 
@@ -246,15 +248,34 @@ def as_job(job: Job | Mapping[str, Any] | str | Path) -> Job:
     return Job.load(job)
 
 
-def resume(folder: str | Path, *, stop: StopFlag | None = None, **keys: Any) -> Session:
+#: What a run that goes on may change, by section; all keys of a section where None.
+CHANGEABLE: dict[str, set[str] | None] = {
+    "optimizer": None,
+    "sampler": {"n_samples", "n_sweeps"},
+    "run": {"n_steps", "max_time", "checkpoint_minutes", "stuck_minutes"}
+    | {"steps_per_dispatch", "chunk"},
+    "measure": None,
+}
+
+
+def resume(
+    folder: str | Path,
+    *,
+    stop: StopFlag | None = None,
+    more_steps: int = 0,
+    overrides: Sequence[str] = (),
+    **keys: Any,
+) -> Session:
     """Continue a run from its newest checkpoint, bit for bit.
 
     The series is cut back to the checkpoint's step, and the run file is written
-    anew from the checkpoint's copy.
+    anew from the checkpoint's copy.  Whatever changes goes into the provenance.
 
     Args:
         folder: the run directory.
         stop: flag that asks for a stop.
+        more_steps: steps beyond those of the job; schedules stretch to the new end.
+        overrides: "section.key=value" for what may change, see `CHANGEABLE`.
         keys: keys of [run] to change, as ``max_time="1:00:00"``.
 
     Returns:
@@ -262,14 +283,19 @@ def resume(folder: str | Path, *, stop: StopFlag | None = None, **keys: Any) -> 
 
     Raises:
         CheckpointError: there is nothing to continue from.
+        JobError: a key may not change.
     """
     cluster.refuse_unjoined()
     old = load(folder)
-    check_same(old.job)
-    built = build(old.job.replace({"run": keys}) if keys else old.job)
-    state, saved = restore(old.folder, built)
+    job = changed_job(old.job, overrides, keys)
+    if more_steps:
+        job = job.replace({"run": {"n_steps": old.job.run.n_steps + more_steps}})
+    check_same(job)
+    state, saved = restore(old.folder, old.built)
+    built = build(job)
+    state = with_optimizer_of(built, state)
+    changed = differences(old.job, job)
     event = {"event": "resumed", "at": provenance.now(), "step": saved.step}
-    changed = {k: v for k, v in keys.items() if v != getattr(old.job.run, k)}
     event |= {"changed": changed} if changed else {}
     where = saved.provenance | {"trail": [*saved.provenance["trail"], event]}
 
@@ -283,6 +309,47 @@ def resume(folder: str | Path, *, stop: StopFlag | None = None, **keys: Any) -> 
     )
     session.warnings += changed_files(where, built)
     return session
+
+
+def changed_job(job: Job, overrides: Sequence[str], keys: Mapping[str, Any]) -> Job:
+    """A job with changes that leave its state what it is.
+
+    Raises:
+        JobError: another key would change.
+    """
+    for item in overrides:
+        section, _, key = item.partition("=")[0].strip().partition(".")
+        allowed = CHANGEABLE.get(section, set())
+        if allowed is not None and key.partition(".")[0] not in allowed:
+            names = {s: sorted(found or "*") for s, found in CHANGEABLE.items()}
+            known = [f"{s}.{k}" for s, found in names.items() for k in found]
+            raise JobError(
+                f"--set {item}: a run that goes on keeps its {section}.{key}; what may "
+                f"change is {', '.join(known)}. Start another run from this one's "
+                "parameters with run.start_from"
+            )
+    data = apply_overrides(job.to_dict(), overrides)
+    changed = Job.from_dict(data, folder=job.folder, source=job._source)
+    return changed.replace({"run": keys}) if keys else changed
+
+
+def differences(old: Job, new: Job) -> dict[str, Any]:
+    """Keys that changed, as {"section.key": new value}."""
+    before, after = old.to_dict(), new.to_dict()
+    return {
+        f"{section}.{key}": after[section].get(key)
+        for section in CHANGEABLE
+        for key in sorted({*before[section], *after[section]})
+        if before[section].get(key) != after[section].get(key)
+    }
+
+
+def with_optimizer_of(built: Built, state: VMCState) -> VMCState:
+    """The state with what another optimiser needs, whose schedules go on."""
+    wanted = jax.eval_shape(built.vmc.optimizer.init, state.params)
+    if jax.tree.structure(wanted) == jax.tree.structure(state.opt_state):
+        return state
+    return built.at(int(state.step)).with_new_optimizer(state)
 
 
 def set_aside(folder: Path, saved: checkpoint.Saved) -> None:

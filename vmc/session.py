@@ -25,7 +25,7 @@ from vmc.report import report
 from vmc.runlog import RunLog
 from vmc.sections import seconds as time_limit
 from vmc.series import Series
-from vmc.signals import REASONS, StopFlag
+from vmc.signals import REASONS, StopFlag, queue_limit
 from vmc.stats import Estimate
 
 #: Seconds that one dispatch should take at most, so that the host can look.
@@ -138,7 +138,9 @@ class Session:
         self._started = time.monotonic()
         self._earlier = float(log.provenance.get("elapsed", 0.0)) if log else 0.0
         limit = built.job.run.max_time
-        self._limit = math.inf if limit is None else time_limit(limit)
+        self._limit = min(
+            math.inf if limit is None else time_limit(limit), queue_limit()
+        )
         self._last_save = self._started
         self._recent: float | None = None
         self._saving = 0.0

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import threading
+import time
+from collections.abc import Mapping
 from types import FrameType
+
+#: Seconds before the end of a batch job that a run stops at the latest.
+MARGIN = 60.0
 
 #: What batch systems and people send.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -60,3 +67,17 @@ class StopFlag:
         if number == signal.SIGINT and self.reason is not None:
             raise KeyboardInterrupt
         self.stop(signal.Signals(number).name)
+
+
+def queue_limit(environ: Mapping[str, str] | None = None) -> float:
+    """Seconds until the batch system ends this job, less a margin; or infinite.
+
+    Slurm says it in SLURM_JOB_END_TIME.
+
+    Args:
+        environ: environment variables; default those of the process.
+    """
+    text = (os.environ if environ is None else environ).get("SLURM_JOB_END_TIME", "")
+    if not text.isdigit():
+        return math.inf
+    return max(0.0, int(text) - time.time() - MARGIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -88,6 +89,18 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def whole(
+    compiled_once: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Outcome]:
+    """One uninterrupted run: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "job.toml").write_text(TINY)
+    with contextlib.chdir(folder):
+        outcome = invoke("run", "job.toml", "--set", "run.out=whole", "--json")
+    return folder / "whole", outcome
 
 
 @pytest.fixture(autouse=True)

@@ -25,18 +25,6 @@ from vmc.signals import SIGNALS, StopFlag
 WALL = {"seconds"}
 
 
-@pytest.fixture(scope="module")
-def whole(
-    compiled_once: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Outcome]:
-    """One uninterrupted run: its folder and what it printed."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "job.toml").write_text(TINY)
-    with contextlib.chdir(folder):
-        outcome = invoke("run", "job.toml", "--set", "run.out=whole", "--json")
-    return folder / "whole", outcome
-
-
 def same_numbers(one: Path, other: Path) -> None:
     """Two runs agree bit for bit: series, parameters, measurement."""
     a, b = runlog.read(one), runlog.read(other)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from vmc.cli import console
 from vmc.cli.environment import set_threads, start_jax
-from vmc.cli.options import Json, MaxTime, Quiet, RunFolder
+from vmc.cli.options import Json, MaxTime, Overrides, Quiet, RunFolder
 
 
 def resume(
     run: RunFolder,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="N more steps than the job says."),
+    ] = None,
+    set_: Overrides = None,
     max_time: MaxTime = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -24,8 +33,9 @@ def resume(
         file = runlog.read(run)
         if file.rebuilt:
             console.warn([f"{run}/run.h5 is damaged; it is rebuilt from a checkpoint"])
-        if file.status == "done" and file.result is not None:
-            console.note(f"{run} is done already; its result is")
+        changes = steps is not None or bool(set_)
+        if file.status == "done" and file.result is not None and not changes:
+            console.note(f"{run} is done already (--steps N goes on); its result is")
             show_result(output, file, json)
             return
         set_threads(None, file.provenance.get("openblas_threads"))
@@ -36,5 +46,11 @@ def resume(
         from vmc.cli.run import finish
 
         # The limit is for this part of the run: an old one is not inherited.
-        session = runs.resume(run, stop=stop, max_time=max_time)
+        session = runs.resume(
+            run,
+            stop=stop,
+            more_steps=steps or 0,
+            overrides=list(set_ or []),
+            max_time=max_time,
+        )
         finish(session, layout, output, json=json, quiet=quiet)

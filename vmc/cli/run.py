@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 def run(
     job: JobFile,
     set_: Overrides = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Start near an earlier run: run.start_from."),
+    ] = None,
     max_time: MaxTime = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -33,6 +37,8 @@ def run(
         overrides = list(set_ or [])
         if max_time is not None:
             overrides.append(f"run.max_time={max_time}")
+        if init_from is not None:
+            overrides.append(f"run.start_from={init_from.resolve()}")
         loaded = Job.load(job, overrides)
         if loaded.run.out is not None:
             from vmc.runlog import refuse_existing
