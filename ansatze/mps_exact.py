@@ -18,6 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.mps_grams import (
+    einsum,
+    product_mean,
+    right_grams,
+    scaled,
+    zero_scale,
+)
 from ansatze.scaled import draw_state, largest
 from vmc.base import Exact, Params, Space
 from vmc.errors import JobError
@@ -53,7 +60,8 @@ def site_tensors(tensors: Array, local_dims: Sequence[int]) -> Array:
 def chain_exact(parts: Parts, space: Space) -> Exact | None:
     """The exact tools of a chain, or None inside a sector, whose states it leaves.
 
-    ``purity`` and ``spectrum`` take a region as an iterable of sites, on the host.
+    ``purity`` and ``spectrum`` take a region as an iterable of sites, on the host;
+    ``product_mean`` takes the sites of its terms so.
     ``sample`` and ``log_norm`` take ``allowed``, see `vmc.base.Exact`.
 
     Args:
@@ -84,20 +92,10 @@ def chain_exact(parts: Parts, space: Space) -> Exact | None:
         log_norm=norm,
         purity=lambda params, region: purity(*parts(params), region),
         spectrum=lambda params, region: spectrum(*parts(params), region),
+        product_mean=lambda params, sites, matrices: product_mean(
+            *parts(params), sites, matrices
+        ),
     )
-
-
-_einsum = functools.partial(jnp.einsum, precision="highest")
-
-
-def _scaled(x: Array, scale: Array) -> tuple[Array, Array]:
-    """A whole array with max |x| = 1, and its logarithmic scale."""
-    size = largest(x.reshape(-1))[0]
-    return x / size, scale + jnp.log(size)
-
-
-def _zero(tensors: Array) -> Array:
-    return jnp.zeros((), tensors.real.dtype)
 
 
 @jax.jit
@@ -105,29 +103,14 @@ def log_norm(tensors: Array, first: Array, last: Array) -> Array:
     """ln <psi|psi>, real; differentiable.  O(N d q^2 D^3)."""
 
     def body(state: tuple[Array, Array], a: Array) -> tuple[tuple, None]:
-        ket = _einsum("pjql,sjk->spkql", state[0], a)
-        new = _einsum("spkql,slm->pkqm", ket, jnp.conj(a))
-        return _scaled(new, state[1]), None
+        ket = einsum("pjql,sjk->spkql", state[0], a)
+        new = einsum("spkql,slm->pkqm", ket, jnp.conj(a))
+        return scaled(new, state[1]), None
 
-    start = _einsum("pj,ql->pjql", first, jnp.conj(first))
-    (gram, scale), _ = lax.scan(body, (start, _zero(tensors)), tensors)
-    total = _einsum("pjql,pj,ql->", gram, last, jnp.conj(last)).real
+    start = einsum("pj,ql->pjql", first, jnp.conj(first))
+    (gram, scale), _ = lax.scan(body, (start, zero_scale(tensors)), tensors)
+    total = einsum("pjql,pj,ql->", gram, last, jnp.conj(last)).real
     return jnp.log(total) + scale
-
-
-def right_grams(tensors: Array, last: Array) -> Array:
-    """sum over what is right of every bond of R R^H: (N + 1, D, q, D, q), max 1."""
-
-    def body(gram: Array, a: Array) -> tuple[Array, Array]:
-        ket = _einsum("sjk,kplq->sjplq", a, gram)
-        new = _einsum("sjplq,sml->jpmq", ket, jnp.conj(a))
-        new = _scaled(new, _zero(tensors))[0]
-        return new, new
-
-    start = _einsum("pj,ql->jplq", last, jnp.conj(last))
-    start = _scaled(start, _zero(tensors))[0]
-    _, rest = lax.scan(body, start, tensors, reverse=True)
-    return jnp.concatenate([rest, start[None]])
 
 
 @functools.partial(jax.jit, static_argnames="local_dims")
@@ -160,8 +143,8 @@ def sample(
 
     def body(state: tuple[Array, Array], x: tuple) -> tuple[tuple, Array]:
         (v, log_p), (a, gram, word) = state, x
-        out = _einsum("bqj,sjk->bsqk", v, a)
-        half = _einsum("bspj,jpkq->bsqk", out, gram)
+        out = einsum("bqj,sjk->bsqk", v, a)
+        half = einsum("bspj,jpkq->bsqk", out, gram)
         weight = jnp.sum(half * jnp.conj(out), axis=(2, 3)).real
         most = jnp.max(weight, axis=1, keepdims=True)
         weight = jnp.where(weight > floor * most, weight, 0)
@@ -209,19 +192,19 @@ def _purity(tensors: Array, first: Array, last: Array, inside: Array) -> Array:
 
     def body(state: tuple[Array, Array], x: tuple) -> tuple[tuple, None]:
         (env, scale), (a, swap) = state, x
-        env = _einsum("zacbd,sae->zsecbd", env, a)
-        env = _einsum("zsecbd,tcf->zstefbd", env, a)
+        env = einsum("zacbd,sae->zsecbd", env, a)
+        env = einsum("zsecbd,tcf->zstefbd", env, a)
         env = jnp.where(swap, env.swapaxes(1, 2), env)
-        env = _einsum("zstefbd,sbg->ztefgd", env, jnp.conj(a))
-        env = _einsum("ztefgd,tdh->zefgh", env, jnp.conj(a))
-        return _scaled(env, scale), None
+        env = einsum("zstefbd,sbg->ztefgd", env, jnp.conj(a))
+        env = einsum("ztefgd,tdh->zefgh", env, jnp.conj(a))
+        return scaled(env, scale), None
 
     def ends(v: Array) -> Array:
         kets = pair(v, v)
         both = kets[:, None, :, :, None, None] * jnp.conj(kets)[None, :, None, None]
         return both.reshape(-1, bond, bond, bond, bond)
 
-    start = (ends(first), _zero(tensors))
+    start = (ends(first), zero_scale(tensors))
     (env, scale), _ = lax.scan(body, start, (tensors, inside))
     total = jnp.sum(env * ends(last)).real
     return jnp.exp(jnp.log(total) + scale - 2 * log_norm(tensors, first, last))
@@ -281,11 +264,11 @@ def _block_gram(tensors: Array, rows: Array) -> Array:
     """
 
     def body(gram: Array, a: Array) -> tuple[Array, None]:
-        ket = _einsum("pjql,sjk->spkql", gram, a)
-        gram = _einsum("spkql,slm->pkqm", ket, jnp.conj(a))
-        return _scaled(gram, _zero(tensors))[0], None
+        ket = einsum("pjql,sjk->spkql", gram, a)
+        gram = einsum("spkql,slm->pkqm", ket, jnp.conj(a))
+        return scaled(gram, zero_scale(tensors))[0], None
 
-    start = _einsum("pj,ql->pjql", rows, jnp.conj(rows))
+    start = einsum("pj,ql->pjql", rows, jnp.conj(rows))
     gram, _ = lax.scan(body, start, tensors)
     return gram[:, :, 0] if len(rows) == 1 else gram
 
@@ -305,7 +288,7 @@ def _overlap_spectrum(inner: Array, outer: Array) -> Array:
     values, vectors = jnp.linalg.eigh(outer)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0))[None, :]
     weights = jnp.linalg.eigvalsh(
-        _einsum("ca,cd,db->ab", root.conj(), inner.conj(), root)
+        einsum("ca,cd,db->ab", root.conj(), inner.conj(), root)
     )
     weights = jnp.maximum(weights, 0)[::-1]
     return weights / jnp.sum(weights)

@@ -1,14 +1,12 @@
-"""What a tree gives without a Markov chain: norm, samples, purities, spectra.
+"""What a tree gives without a Markov chain: samples, purities, spectra.
 
-All follow from contracting two (or four) copies of the tree node by node; nothing of
-size 2^N is ever formed.  Gram matrices H_ef = sum_s y_e(s) conj(y_f(s)) go up,
-environments E, with <psi|psi> = sum_ef E_ef H_ef at every node, go down (the sampling:
-A. J. Ferris, G. Vidal, arXiv:1201.3974).
+All follow from contracting two (or four) copies of the tree node by node, as in
+`ansatze.tree_grams`; nothing of size 2^N is ever formed (the sampling: A. J. Ferris,
+G. Vidal, arXiv:1201.3974).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +17,7 @@ from jax import Array, lax
 
 from ansatze.merges import Bilinear, Merge, Weights, contract, select
 from ansatze.scaled import draw_state, largest
+from ansatze.tree_grams import Grams, TreeGrams
 from ansatze.trees import Tree
 from vmc.base import Exact, Params, Problem
 from vmc.chunking import chunk_size, default_budget, map_chunks
@@ -40,20 +39,8 @@ def exact_of(tree: Tree, problem: Problem) -> Exact | None:
         log_norm=tools.log_norm,
         purity=tools.purity,
         spectrum=tools.spectrum,
+        product_mean=tools.product_mean,
     )
-
-
-class Grams(NamedTuple):
-    """Gram matrices of every node.
-
-    Attributes:
-        h: inputs of the merges of each level, with absent children and normalised,
-            (n_out P, c, c).
-        log_norm: ln <psi|psi>, real.
-    """
-
-    h: tuple[Array, ...]
-    log_norm: Array
 
 
 class Descent(NamedTuple):
@@ -72,11 +59,8 @@ class Descent(NamedTuple):
     log_prob: Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TreeExact:
+class TreeExact(TreeGrams):
     """Exact tools of one tree."""
-
-    tree: Tree
 
     @functools.cached_property
     def strides(self) -> tuple[int, ...]:
@@ -85,56 +69,6 @@ class TreeExact:
         for merge in self.tree.levels:
             out.append(out[-1] * merge.window)
         return tuple(out)
-
-    def mask(self, allowed: Array | None) -> Array:
-        """Local states that exist (and are allowed) at each position, (N, M)."""
-        tree = self.tree
-        dims = np.asarray(tree.local_dims)[tree.order][:, None]
-        mask = jnp.asarray(np.arange(tree.n_states)[None, :] < dims)
-        if allowed is not None:
-            mask = mask & jnp.asarray(allowed, bool)[tree.order]
-        return mask.astype(tree.real)
-
-    def with_absent(self, level: int, h: Array) -> Array:
-        """Arrays (n_in, c, c, ...) followed by those of the absent children."""
-        merge = self.tree.levels[level]
-        missing = merge.n_out * merge.window - merge.n_in
-        vector = merge.pad()
-        pad = functools.reduce(np.multiply.outer, [vector] * (h.ndim - 1))
-        pads = jnp.broadcast_to(jnp.asarray(pad, h.dtype)[None], (missing, *pad.shape))
-        return jnp.concatenate([h, pads])
-
-    def leaf_grams(self, params: Params, mask: Array) -> Array:
-        """Gram matrices of the leaves, (N, c, c)."""
-        table = self.tree.table(params)
-        return contract("nct,ndt->ncd", table * mask[:, None, :], jnp.conj(table))
-
-    def grams(self, params: Params, allowed: Array | None = None) -> Grams:
-        """One sweep up of Gram matrices."""
-        h = self.leaf_grams(params, self.mask(allowed))
-        log_norm = jnp.zeros((), self.tree.real)
-        inputs = []
-        for level, merge in enumerate(self.tree.levels):
-            size = largest(h.reshape(h.shape[0], -1))
-            h = h / size[..., None]
-            log_norm = log_norm + jnp.sum(jnp.log(size))
-            inputs.append(self.with_absent(level, h))
-            kids = inputs[-1].reshape(merge.n_out, merge.window, *h.shape[1:])
-            h = merge.gram(merge.weights(params, np.arange(merge.n_out)), kids)
-        return Grams(tuple(inputs), log_norm + jnp.log(h[0, 0, 0].real))
-
-    def log_norm(self, params: Params, allowed: Array | None = None) -> Array:
-        """Ln <psi|psi>, or of the weight of the allowed local states.
-
-        Args:
-            params: parameters.
-            allowed: bool (N, M), local states (index 0 is the largest value) that
-                each site may take, or None for all.
-
-        Returns:
-            Real scalar; -inf for a zero state.
-        """
-        return self.grams(params, allowed).log_norm
 
     def sample(
         self, params: Params, words: Array, allowed: Array | None = None

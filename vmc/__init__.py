@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from vmc.assembly import build
     from vmc.cluster import start_cluster
     from vmc.errors import CheckpointError, JobError, NumericalError, StopRun
+    from vmc.exact_values import ExactValues, expectation, measure_exactly
     from vmc.job import Job
     from vmc.runs import iterate, load, resume, run
     from vmc.session import Info, Result
 
 __all__ = [
     "CheckpointError",
+    "ExactValues",
     "Info",
     "Job",
     "JobError",
@@ -37,8 +39,10 @@ __all__ = [
     "Result",
     "StopRun",
     "build",
+    "expectation",
     "iterate",
     "load",
+    "measure_exactly",
     "resume",
     "run",
     "start_cluster",
@@ -46,6 +50,7 @@ __all__ = [
 
 _HOMES = {
     "CheckpointError": "vmc.errors",
+    "ExactValues": "vmc.exact_values",
     "Info": "vmc.session",
     "Job": "vmc.job",
     "JobError": "vmc.errors",
@@ -53,8 +58,10 @@ _HOMES = {
     "Result": "vmc.session",
     "StopRun": "vmc.errors",
     "build": "vmc.assembly",
+    "expectation": "vmc.exact_values",
     "iterate": "vmc.runs",
     "load": "vmc.runs",
+    "measure_exactly": "vmc.exact_values",
     "resume": "vmc.runs",
     "run": "vmc.runs",
     "start_cluster": "vmc.cluster",

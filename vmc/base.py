@@ -154,12 +154,17 @@ class Exact(NamedTuple):
         log_norm: params -> ln <psi|psi>; with ``allowed``, ln of its weight.
         purity: (params, region) -> Tr rho_region^2 of the normalised state.
         spectrum: (params, region) -> eigenvalues of rho_region, largest first.
+        product_mean: (params, sites int (T, k), concrete and padded with N, matrices
+            (T, k, M, M)) -> <psi| O_1 ... O_k |psi> / <psi|psi> of T products of
+            one-site operators on different sites, (T,).  M is the largest local
+            dimension; rows (bra) and columns (ket) start at the largest value.
     """
 
     sample: Callable[..., tuple[Array, Array]] | None = None
     log_norm: Callable[..., Array] | None = None
     purity: Callable[..., Array] | None = None
     spectrum: Callable[..., Array] | None = None
+    product_mean: Callable[..., Array] | None = None
 
 
 class WaveFunction(NamedTuple):

@@ -110,6 +110,13 @@ def test_known_entropies(name: str) -> None:
     np.testing.assert_allclose(-np.sum(p * np.log(p)), s1, atol=1e-8)
 
 
+def aklt_tensor() -> jax.Array:
+    """The valence-bond tensor of a spin 1."""
+    up = np.array([[0, 1], [0, 0]]) * math.sqrt(2 / 3)
+    middle = np.diag([-1, 1]) * math.sqrt(1 / 3)
+    return jnp.asarray(np.array([up, middle, -up.T]), complex)
+
+
 def aklt_chain(n: int, *, periodic: bool):
     """The Hamiltonian of `n` spins 1, and the valence-bond tensors."""
     s, bonds = spin(1), n if periodic else n - 1
@@ -120,10 +127,7 @@ def aklt_chain(n: int, *, periodic: bool):
         term = dot + (1 / 3) * (dot @ dot)
         total = term if total is None else total + term
     assert total is not None
-    up = np.array([[0, 1], [0, 0]]) * math.sqrt(2 / 3)
-    middle = np.diag([-1, 1]) * math.sqrt(1 / 3)
-    tensor = np.array([up, middle, -up.T])
-    return compile_operator(total, n), jnp.asarray(tensor, complex)
+    return compile_operator(total, n), aklt_tensor()
 
 
 def test_aklt() -> None:

@@ -59,7 +59,12 @@ def all_bits(n: int) -> np.ndarray:
 
 
 def generic_rank(
-    shape: tuple, periodic: bool, region: list[int], r: int, kernel: int, depth: int
+    shape: tuple,
+    periodic: bool,
+    region: list[int],
+    r: int | list[int],
+    kernel: int,
+    depth: int,
 ) -> int:
     wf = overlapping_convac(
         grid(shape, periodic), channels=r, kernel_size=kernel, depth=depth

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vmc.cli.console import Output, with_error
+from vmc.cli.console import Output, warn, with_error
 from vmc.cli.progress import clock
 
 
@@ -36,16 +36,49 @@ def print_report(output: Output, report: Mapping[str, Any]) -> None:
             ("tau, R-hat", f"{energy['tau']:.2f}, {_maybe(energy['r_hat'], '.4f')}"),
             ("samples", str(energy["n_samples"])),
         ]
-    exact = report["exact"]
-    if exact is not None:
-        rows.append(("exact energy", f"{exact['energy']:.10g} ({exact['source']})"))
-        rows.append(("relative error", _maybe(report["relative_error"], "+.3e")))
+    rows += _reference(report)
     rows += [
         ("parameters", str(report["n_parameters"])),
         ("steps", str(report["n_steps"])),
         ("wall time", clock(report["seconds"])),
     ]
     output.pairs(rows)
+
+
+def print_exact(output: Output, report: Mapping[str, Any]) -> None:
+    """What is known without samples, as a table; warnings go to standard error."""
+    energy, entropy = report["energy"]["mean"], report["entropy"]
+    region = entropy["region"]
+    cut = "sites " + ", ".join(map(str, region))
+    if region == list(range(len(region))):
+        cut = f"first {len(region)} sites"
+    warn(report["warnings"])
+    output.pairs(
+        [
+            ("energy", f"{energy:.12g} (exact for these parameters)"),
+            ("energy per site", f"{report['energy_per_site']:.12g}"),
+            *_reference(report),
+            (
+                "S1, S2",
+                f"{_maybe(entropy['s1'], '.8g')}, {_maybe(entropy['s2'], '.8g')}"
+                f" nats ({cut})",
+            ),
+            ("ln <psi|psi>", f"{report['log_norm']:.10g}"),
+            ("parameters", str(report["n_parameters"])),
+            ("steps", str(report["n_steps"])),
+        ]
+    )
+
+
+def _reference(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ground-state energy and the distance to it, where it is known."""
+    exact = report["exact"]
+    if exact is None:
+        return []
+    return [
+        ("exact energy", f"{exact['energy']:.10g} ({exact['source']})"),
+        ("relative error", _maybe(report["relative_error"], "+.3e")),
+    ]
 
 
 def _maybe(value: float | None, form: str) -> str:
