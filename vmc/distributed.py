@@ -7,6 +7,7 @@ per-sample scores come out wrong on two devices.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,7 +59,7 @@ def per_walker(
 
 def compiled(
     function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
-) -> Callable[..., Any]:
+) -> Program:
     """`per_walker` under ``jax.jit``, with arguments placed on the mesh.
 
     Without placing them, host arrays (a restored state) and arrays of the mesh
@@ -66,7 +67,24 @@ def compiled(
     array is part of its type.
     """
     program = jax.jit(per_walker(function, mesh, in_specs, out_specs))
-    return lambda *args: program(*place(args, mesh, in_specs))
+    return Program(program, mesh, in_specs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """A compiled function that places its arguments; see `compiled`."""
+
+    program: Any
+    mesh: Mesh
+    in_specs: Any
+
+    def __call__(self, *args: Any) -> Any:
+        """Run it."""
+        return self.program(*place(args, self.mesh, self.in_specs))
+
+    def lower(self, *args: Any) -> Any:
+        """Lower it for these arguments, as ``jax.jit`` does."""
+        return self.program.lower(*place(args, self.mesh, self.in_specs))
 
 
 def place(tree: Any, mesh: Mesh, specs: Any) -> Any:
@@ -135,6 +153,11 @@ def n_devices() -> int:
 def total(x: Any) -> Any:
     """Sum over devices."""
     return lax.psum(x, WALKERS)
+
+
+def total_rows(x: Array, axis: int = 0) -> Array:
+    """This device's rows of the sum over devices."""
+    return lax.psum_scatter(x, WALKERS, scatter_dimension=axis, tiled=True)
 
 
 def mean(x: Any) -> Any:

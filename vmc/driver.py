@@ -270,7 +270,7 @@ class VMC:
         return {name: records[name] for name in COLUMNS}, history[-WINDOW:]
 
     @functools.cached_property
-    def _dispatch(self) -> Callable[..., Any]:
+    def _dispatch(self) -> distributed.Program:
         """Compiled loop over the steps of one dispatch."""
         step_of = self._step
 
@@ -295,6 +295,13 @@ class VMC:
             (REPLICATED, carry_spec, REPLICATED, REPLICATED, REPLICATED),
             (carry_spec, REPLICATED, REPLICATED, REPLICATED),
         )
+
+    def lowered(self, state: VMCState) -> Any:
+        """The program of a dispatch, lowered for ``state``, to look at its cost."""
+        carry = Carry(state.params, state.opt_state, state.chains, np.asarray(True))
+        numbers = np.int32(0), np.int32(1)
+        args = (self._placed_hamiltonian, carry, state.key, *numbers)
+        return self._dispatch.lower(*args)
 
     def measure(
         self,

@@ -247,25 +247,29 @@ class Geometry:
     def t_matrix(self) -> Array:
         """T, (n_rows, n_rows), on every device; rows ordered (part, sample).
 
-        Factored scores are small: all rows of them go to every device.  Dense ones
-        are turned from rows into columns first (all_to_all), so that each device
-        receives a share of them only, as many numbers as it has itself.
+        Factored scores are small: all rows of them go to every device, which computes
+        its rows of T.  Dense ones with more columns than samples are turned from rows
+        into columns first (all_to_all): each device receives as many numbers as it
+        has, and the sum over devices goes to the rows.
         """
-        dense = [f for f in self.factors if len(f) == 1]
-        if distributed.n_devices() == 1:
-            dense = []
-        factored = [f for f in self.factors if len(f) != 1 or not dense]
-        full = jnp.zeros((), self.solve_dtype)
-        if factored:
-            gathered = [tuple(distributed.gather(f) for f in b) for b in factored]
-            pairs = list(zip(factored, gathered))
-            rows = self._parts(lambda conj: sum(_gram(x, y, conj) for x, y in pairs))
-            full = full + distributed.gather(rows.astype(self.solve_dtype), axis=1)
-        if dense:
-            columns = jnp.concatenate([f.reshape(f.shape[0], -1) for (f,) in dense], 1)
-            x = distributed.columns_of_rows(columns)
-            rows = self._parts(lambda conj: x @ (jnp.conj(x) if conj else x).T)
-            full = full + distributed.total(rows.astype(self.solve_dtype))
+        factors = self.factors
+        wide: list[ScoreFactors] = []
+        if distributed.n_devices() > 1:
+            wide = [f for f in factors if len(f) == 1]
+            columns = sum(f[0].size // self.n_local for f in wide)
+            wide = wide if columns > self.n_samples else []
+        near = [f for f in factors if not wide or len(f) != 1]
+        rows = jnp.zeros((), self.real_dtype)
+        if near:
+            gathered = [tuple(distributed.gather(f) for f in b) for b in near]
+            pairs = list(zip(near, gathered))
+            rows = rows + self._parts(lambda c: sum(_gram(x, y, c) for x, y in pairs))
+        if wide:
+            joined = jnp.concatenate([f.reshape(f.shape[0], -1) for (f,) in wide], 1)
+            x = distributed.columns_of_rows(joined)
+            full = self._parts(lambda conj: x @ (jnp.conj(x) if conj else x).T)
+            rows = rows + distributed.total_rows(full, axis=1)
+        full = distributed.gather(rows.astype(self.solve_dtype), axis=1)
         full = full.reshape(self.n_rows, -1, self.n_samples)
         weights = distributed.gather(self.weights)
         return _centre_both(full, weights).reshape(self.n_rows, self.n_rows)

@@ -149,14 +149,16 @@ class Measurement:
                     self.wavefunction, hamiltonian, params, samples[0], self.chunk
                 )
                 pair = jnp.stack([eloc.real, eloc.imag]).astype(dtype)
-                rows = rows.at[i].set(distributed.gather(pair, axis=1))
-                new = distributed.largest(info.drift).astype(dtype)
-                return chains, rows, jnp.maximum(drift, new)
+                rows = rows.at[i].set(pair)
+                return chains, rows, jnp.maximum(drift, info.drift.astype(dtype))
 
             dtype = real_dtype(self.precision)
-            rows = jnp.zeros((DRAWS, 2, self.sampler.n_chains), dtype)
+            n_local = self.sampler.n_chains // distributed.n_devices()
+            rows = jnp.zeros((DRAWS, 2, n_local), dtype)
             loop = (chains, rows, jnp.zeros((), dtype))
-            return lax.fori_loop(0, n, body, loop)
+            chains, rows, drift = lax.fori_loop(0, n, body, loop)
+            # Once for all draws: a collective costs more than what it carries.
+            return chains, distributed.gather(rows, axis=2), distributed.largest(drift)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED, REPLICATED, REPLICATED)
         return distributed.compiled(

@@ -1,0 +1,179 @@
+"""Scaling of the engine over ranks on this machine, and what each step sends.
+
+``python benchmarks/scaling.py`` starts itself under ``mpirun`` with 1 and 2 ranks, each
+pinned to one core, several times in turn, and prints one JSON object:
+
+- weak: sampling and local energies at N = 64, walkers per rank fixed;
+- strong: the whole step of W2 (Heisenberg 10 x 10, complex RBM, alpha = 2, 1024
+  samples), the total fixed; and its parts;
+- the bytes that every collective of the compiled step carries, per device.
+
+An efficiency is t(1 rank) / t(2 ranks), of the smallest times, for weak scaling, and
+half of that ratio for strong scaling.  A rank on a busy core waits for nobody: run it
+on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+#: Bytes of one element, by XLA's names.
+BYTES = {"f64": 8, "f32": 4, "c128": 16, "c64": 8, "s32": 4, "u32": 4, "s64": 8}
+BYTES |= {"u64": 8, "s8": 1, "u8": 1, "pred": 1}
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter")
+
+
+def job(which: str, n_samples: int) -> Any:
+    """The job of a workload."""
+    import vmc
+
+    two = which == "W2"
+    return vmc.Job(
+        lattice={"name": "square", "size": [10, 10]}
+        if two
+        else {"name": "chain", "size": [64]},
+        hamiltonian={"name": "heisenberg"} if two else {"name": "tfim", "h": 1.0},
+        ansatz={
+            "name": "rbm",
+            "alpha": 2 if two else 4,
+            "dtype": "complex" if two else "real",
+            "symmetry": "none",
+        },
+        sampler={"n_chains": n_samples, "n_samples": n_samples},
+        optimizer={"name": "sr"},
+        run={"n_steps": 1000, "steps_per_dispatch": 1},
+    )
+
+
+def best(function: Callable[[], Any], repeats: int) -> float:
+    """Smallest wall time of a call in milliseconds, on the slowest rank."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    times = []
+    for _ in range(repeats):
+        multihost_utils.sync_global_devices("start")
+        began = time.perf_counter()
+        jax.block_until_ready(function())
+        multihost_utils.sync_global_devices("stop")
+        times.append(1e3 * (time.perf_counter() - began))
+    return min(times[1:])
+
+
+def traffic(text: str) -> dict[str, int]:
+    """Bytes of the results of the collectives in a compiled program, by kind.
+
+    "count" is their number: each costs a latency besides.
+    """
+    found = dict.fromkeys((*COLLECTIVES, "count"), 0)
+    pattern = re.compile(
+        r"= \(?([^=]*?)\)? (" + "|".join(COLLECTIVES) + r")(-start)?\("
+    )
+    for shapes, kind, _ in pattern.findall(text):
+        found["count"] += 1
+        for dtype, extent in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            size = BYTES.get(dtype, 0)
+            for n in filter(None, extent.split(",")):
+                size *= int(n)
+            found[kind] += size
+    return {kind: size for kind, size in found.items() if size}
+
+
+def worker(n_walkers: int) -> None:
+    """Time one layout; the first rank prints a JSON object."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import vmc
+
+    layout = vmc.start_cluster()
+    n = layout.n_devices
+    weak = vmc.build(job("W1", n_walkers * n)).vmc
+    state = weak.init()
+    path = jax.numpy.asarray([1, 1, 0]).astype("int32")
+
+    def draws() -> Any:
+        return weak._measurement.walk(state.params, state.chains, state.key, path, 4)
+
+    result: dict[str, Any] = {"devices": n, "weak_ms": best(draws, 8) / 4}
+    strong = vmc.build(job("W2", 1024)).vmc
+    state = strong.init()
+    holder = [state]
+
+    def step() -> Any:
+        holder[0], _ = strong.advance(holder[0], 1)
+        return holder[0].params
+
+    result["strong_ms"] = best(step, 6)
+    lowered = strong.lowered(holder[0])
+    result["bytes_per_step"] = traffic(lowered.compile().as_text())
+    if jax.process_index() == 0:
+        print("RESULT " + json.dumps(result), flush=True)
+    jax.distributed.shutdown() if jax.process_count() > 1 else None
+
+
+def start(n: int, n_walkers: int) -> dict[str, Any]:
+    """Run the worker on n ranks, one core each."""
+    env = os.environ | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "JAX_PLATFORMS": "cpu",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    mpirun = Path(sys.executable).with_name("mpirun")
+    command = [
+        str(mpirun if mpirun.exists() else "mpirun"),
+        *("--bind-to", "core", "-n", str(n)),
+        *(sys.executable, __file__, "--worker", "--walkers", str(n_walkers)),
+    ]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
+    if not lines:
+        raise SystemExit(f"no result from {n} ranks:\n{done.stderr[-3000:]}")
+    return json.loads(lines[0].removeprefix("RESULT "))
+
+
+def main() -> None:
+    """Alternate between the layouts and print efficiencies."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worker", action="store_true")
+    parser.add_argument("--walkers", type=int, default=512, help="per rank, weak")
+    parser.add_argument("--repeats", type=int, default=3)
+    keys = parser.parse_args()
+    if keys.worker:
+        worker(keys.walkers)
+        return
+    rows: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    for _ in range(keys.repeats):
+        for n, found in rows.items():
+            found.append(start(n, keys.walkers))
+    times = {
+        name: {n: min(r[name] for r in found) for n, found in rows.items()}
+        for name in ("weak_ms", "strong_ms")
+    }
+    weak, strong = times["weak_ms"], times["strong_ms"]
+    summary = {
+        "weak_ms": weak,
+        "weak_efficiency": weak[1] / weak[2],
+        "strong_ms": strong,
+        "strong_efficiency": strong[1] / strong[2] / 2,
+        "bytes_per_step": {n: found[0]["bytes_per_step"] for n, found in rows.items()},
+        "rows": rows,
+    }
+    print(json.dumps(summary, indent=2))
+
+
+if __name__ == "__main__":
+    main()
