@@ -47,12 +47,14 @@ class Layout:
         library: version line of the MPI library, "" without one.
         n_devices: devices of all ranks.
         kind: kind of device.
+        cores: of this rank, as the launcher gave them.
     """
 
     where: launch.Launch
     library: str
     n_devices: int
     kind: str
+    cores: int
 
 
 def start(where: launch.Launch | None = None) -> Layout:
@@ -71,8 +73,10 @@ def start(where: launch.Launch | None = None) -> Layout:
         library = _join(where)
     import jax
 
-    devices = jax.devices()
-    return Layout(where, library, len(devices), devices[0].device_kind)
+    devices, cores = jax.devices(), len(os.sched_getaffinity(0))
+    if where.is_parallel and devices[0].platform == "cpu":
+        _leave_single_core()
+    return Layout(where, library, len(devices), devices[0].device_kind, cores)
 
 
 def start_cluster() -> Layout:
@@ -125,6 +129,21 @@ def _join(where: launch.Launch) -> str:
         keys["cluster_detection_method"] = "slurm"
     jax.distributed.initialize(**keys)
     return library
+
+
+def _leave_single_core() -> None:
+    """Let the threads of a rank that is bound to one core run on any.
+
+    The thread of JAX's CPU collectives spins.  On the core of the thread that it
+    serves, every exchange lasts a tick of the scheduler, 4 ms.  The number of threads
+    that compute was fixed before.
+    """
+    if len(os.sched_getaffinity(0)) > 1:
+        return
+    everywhere = range(os.cpu_count() or 1)
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # it has ended, or may not move
+            os.sched_setaffinity(int(thread), everywhere)
 
 
 def _communicator(where: launch.Launch) -> tuple[Any, str]:
@@ -395,7 +414,7 @@ def describe(layout: Layout, n_chains: int) -> str:
     n = layout.n_devices // where.size
     each = " each" if where.size > 1 else ""
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "?")
-    cores = len(os.sched_getaffinity(0))
+    cores = layout.cores
     parts = [
         ranks,
         f"{n} device{'s'[: n > 1]}{each} ({layout.kind})",

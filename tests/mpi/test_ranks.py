@@ -118,6 +118,20 @@ def test_stopped_by_a_signal_and_resumed_on_other_ranks(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", tmp_path / "run", 1e-10)
 
 
+def test_commands_for_one_rank_and_for_all(tmp_path: Path) -> None:
+    job = write_job(tmp_path, "job.toml", out="run", n_steps=10)
+    check = run(2, vmc("check", job, "--json"), tmp_path)
+    assert check.returncode == 0, check.stderr
+    assert json.loads(check.stdout)["warnings"] == []
+    assert run(1, vmc("run", job, "--quiet"), tmp_path).returncode == 0
+    energies = []
+    for n in (1, 2):
+        done = run(n, vmc("measure", "run", "--json"), tmp_path)
+        assert done.returncode == 0, done.stderr
+        energies.append(json.loads(done.stdout)["energy"]["mean"])
+    assert energies[0] == pytest.approx(energies[1], rel=1e-12)
+
+
 def test_a_killed_rank_ends_all(tmp_path: Path) -> None:
     job = write_job(tmp_path, "job.toml", out="run", n_steps=100000)
     going = start(2, vmc("run", job, "--quiet"), tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmc.cli.console import warn
-from vmc.launch import launch
+from vmc.launch import Launch, launch
 
 if TYPE_CHECKING:
     from vmc.cluster import Layout
@@ -36,8 +36,11 @@ def set_threads(n_samples: int | None, recorded: str | None = None) -> None:
         os.environ[THREADS] = "1" if small else str(max(1, min(8, cores)))
 
 
-def start_jax() -> Layout:
-    """JAX with 64-bit numbers, all ranks, and a persistent compilation cache.
+def start_jax(*, by_all: bool = False) -> Layout:
+    """JAX with 64-bit numbers and a persistent compilation cache.
+
+    Args:
+        by_all: together with the other ranks of this job, if there are any.
 
     Raises:
         JobError: the ranks of this job cannot join; see `vmc.cluster.start`.
@@ -45,7 +48,7 @@ def start_jax() -> Layout:
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     from vmc import cluster
 
-    layout = cluster.start()
+    layout = cluster.start(launch() if by_all else Launch())
     _set_cache()
     return layout
 

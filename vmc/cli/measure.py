@@ -30,7 +30,7 @@ def measure(
     json: Json = False,
 ) -> None:
     """Measure the energy of the newest checkpoint; changes nothing on disk."""
-    with console.command() as output:
+    with console.command(by_all=True) as output:
         from vmc import runlog
         from vmc.errors import JobError
 
@@ -41,14 +41,15 @@ def measure(
             )
         file = runlog.read(run)
         set_threads(None, file.provenance.get("openblas_threads"))
-        start_jax()
+        start_jax(by_all=True)
 
-        from vmc import runs
+        from vmc import cluster, runs
         from vmc.cli.report import print_exact, print_report
 
         loaded = runs.load(run)
         if exact:
-            numbers, show = _exactly(loaded), print_exact
+            numbers = cluster.on_first(lambda: _exactly(loaded))
+            show = print_exact
         else:
             seconds = float(file.provenance.get("elapsed", 0.0))
             numbers = _sampled(loaded, n_samples, to_error, seconds)
@@ -63,6 +64,7 @@ def _sampled(
     loaded: Any, n_samples: int | None, to_error: float | None, seconds: float
 ) -> dict[str, Any]:
     """The report of a run, measured again."""
+    from vmc import cluster
     from vmc.report import report
 
     keys = loaded.job.measure
@@ -71,13 +73,15 @@ def _sampled(
         n_samples or keys.n_samples,
         to_error=to_error if to_error is not None else keys.to_error,
     )
-    return report(
-        loaded.built,
-        estimate,
-        status=loaded.status,
-        step=int(loaded.state.step),
-        seconds=seconds,
-        warnings=list(loaded.built.warnings),
+    return cluster.on_first(
+        lambda: report(
+            loaded.built,
+            estimate,
+            status=loaded.status,
+            step=int(loaded.state.step),
+            seconds=seconds,
+            warnings=list(loaded.built.warnings),
+        )
     )
 
 

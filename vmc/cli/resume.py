@@ -39,7 +39,7 @@ def resume(
             show_result(output, file, json)
             return
         set_threads(None, file.provenance.get("openblas_threads"))
-        layout = start_jax()
+        layout = start_jax(by_all=True)
         stop.install()
 
         from vmc import runs

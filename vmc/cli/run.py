@@ -45,7 +45,7 @@ def run(
 
             refuse_existing(Path(loaded.run.out))
         set_threads(loaded.sampler.n_samples)
-        layout = start_jax()
+        layout = start_jax(by_all=True)
         stop.install()
 
         from vmc import runs

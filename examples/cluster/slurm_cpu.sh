@@ -1,0 +1,34 @@
+#!/bin/bash
+# CPU nodes under Slurm: one rank per socket, all its cores.  Submit it with
+#   sbatch examples/cluster/slurm_cpu.sh examples/tfim_chain.toml
+# and again with the run directory instead of the job file to go on by hand.
+#SBATCH --job-name=vmc
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=2
+#SBATCH --cpus-per-task=16
+#SBATCH --time=12:00:00
+#SBATCH --signal=USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+# The name of the run belongs to the job, so that a requeued job finds it again.
+run=runs/slurm-$SLURM_JOB_ID
+export OPENBLAS_NUM_THREADS=1
+
+if [ -d "$run" ]; then
+    set -- resume "$run"
+elif [ -d "$1" ]; then
+    run=$1
+    set -- resume "$run"
+else
+    set -- run "$1" --set run.out="$run"
+fi
+# No MPI is needed: JAX finds the ranks of a Slurm step.  -K ends all if one dies.
+srun -K --mpi=none --cpu-bind=cores vmc "$@"
+code=$?
+# 75: stopped in time and saved.
+if [ $code -eq 75 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+exit $code
