@@ -147,10 +147,14 @@ class Built:
         params, opt_state = program(state.params)
         return state._replace(params=params, opt_state=opt_state)
 
-    def memory(self) -> dict[str, int]:
-        """Estimated bytes of the large arrays on one device."""
+    def memory(self, n_devices: int | None = None) -> dict[str, int]:
+        """Estimated bytes of the large arrays on one device.
+
+        Args:
+            n_devices: devices that share the samples; default those that are here.
+        """
         p, job = self.vmc.n_parameters, self.job
-        n_devices = self.vmc._mesh.size
+        n_devices = n_devices or self.vmc._mesh.size
         n_all = job.sampler.n_samples or 0
         n_rows = -(-n_all // n_devices)
         word = 4 if job.precision == "float32" else 8

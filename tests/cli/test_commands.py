@@ -261,6 +261,15 @@ def test_check_says_what_will_happen(job_file: Callable[[str], Path]) -> None:
     assert not Path("runs").exists()
 
 
+def test_check_for_other_devices(job_file: Callable[[str], Path]) -> None:
+    here = invoke("check", job_file(TINY), "--json", "--devices", "1").json
+    there = invoke("check", job_file(TINY), "--json", "--devices", "16").json
+    assert there["sizes"]["n_devices"] == 16
+    assert there["memory"]["scores"] == here["memory"]["scores"] // 16
+    refused = invoke("check", job_file(TINY), "--devices", "3")
+    assert refused.code == 2 and "30 and 33" in refused.err
+
+
 def test_list_names_everything_with_keys() -> None:
     listed = invoke("list", "--json").json
     assert set(listed) == {"lattice", "hamiltonian", "ansatz", "sampler", "optimizer"}

@@ -156,6 +156,11 @@ def _alive(pid: int) -> bool:
         return False
 
 
+OUT_OF_MEMORY = (
+    "import numpy, resource; "
+    "resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33)); "
+    "numpy.ones(1 << 32)"
+)
 SCRIPT = """
 import os, sys, time
 import jax
@@ -180,6 +185,7 @@ print("energy", result.energy.mean)
         pytest.param(
             "time.sleep(1000)", 124, "made no progress for 6 s", marks=pytest.mark.slow
         ),
+        pytest.param(OUT_OF_MEMORY, 1, "MemoryError", marks=pytest.mark.slow),
         pytest.param("pass", 0, "energy -", marks=pytest.mark.slow),
     ],
 )

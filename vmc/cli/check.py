@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from vmc.cli import console
 from vmc.cli.environment import set_threads, start_jax
 from vmc.cli.options import JobFile, Json, Overrides
 
 
-def check(job: JobFile, set_: Overrides = None, json: Json = False) -> None:
+def check(
+    job: JobFile,
+    set_: Overrides = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Devices that the job will have; default those that are here."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Build a job and print sizes, memory, decisions and warnings."""
     with console.command() as output:
         from vmc.job import Job
@@ -17,7 +29,7 @@ def check(job: JobFile, set_: Overrides = None, json: Json = False) -> None:
         loaded = Job.load(job, set_ or [])
         set_threads(loaded.sampler.n_samples)
         start_jax()
-        facts = describe(loaded)
+        facts = describe(loaded, devices)
         if json:
             output.json(facts)
             return
@@ -31,9 +43,10 @@ def check(job: JobFile, set_: Overrides = None, json: Json = False) -> None:
         output.text("".join(f"  {x}\n" for x in facts["job"].splitlines()).rstrip())
 
 
-def describe(job: Any) -> dict[str, Any]:
+def describe(job: Any, devices: int | None = None) -> dict[str, Any]:
     """Sizes, memory per device in bytes, resolved job and warnings."""
     from vmc.assembly import build, build_system
+    from vmc.distributed import check_divisible
 
     if job.ansatz is None:
         system = build_system(job)
@@ -45,15 +58,17 @@ def describe(job: Any) -> dict[str, Any]:
         }
     built = build(job)
     sampler = built.job.sampler
+    if devices is not None:
+        check_divisible(sampler.n_chains, devices)
     return {
         "sizes": _system_sizes(built.system)
         | {
             "n_parameters": built.vmc.n_parameters,
             "n_chains": sampler.n_chains,
             "n_samples": sampler.n_samples,
-            "n_devices": built.vmc._mesh.size,
+            "n_devices": devices or built.vmc._mesh.size,
         },
-        "memory": built.memory(),
+        "memory": built.memory(devices),
         "warnings": list(built.warnings),
         "job": built.job.to_toml(),
     }
