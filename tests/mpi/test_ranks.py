@@ -233,6 +233,36 @@ def test_bad_input_is_said_once(tmp_path: Path) -> None:
     assert "n_chains = 63 cannot be split over 2 devices" in done.stderr
 
 
+def test_ranks_of_slurm_need_no_mpi(tmp_path: Path) -> None:
+    """The variables of a step that srun starts on this machine, without srun."""
+    job = write_job(tmp_path, "job.toml", out="run", n_steps=20)
+    step = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+    }
+    started = [
+        subprocess.Popen(
+            vmc("run", job, "--quiet", "--json"),
+            cwd=tmp_path,
+            env=environment(**step, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    (out, err), (other, _) = [one.communicate(timeout=200) for one in started]
+    assert [one.returncode for one in started] == [0, 0], err
+    assert "2 ranks (Slurm), 1 device each" in err
+    assert json.loads(out)["n_steps"] == 20 and other == ""
+    assert run(1, vmc("run", job, "--set", "run.out=one"), tmp_path).returncode == 0
+    assert_same(tmp_path / "one", tmp_path / "run", 1e-10)
+
+
 def test_a_script_without_start_cluster_is_refused(tmp_path: Path) -> None:
     write_job(tmp_path, "job.toml", out="run")
     text = SCRIPT.format(fault="pass").replace("vmc.start_cluster()", "")
