@@ -77,6 +77,22 @@ class Product:
         z = jnp.prod(x, axis=1)
         return z if w is None else contract("nec,ncb->neb", w, z)
 
+    def table(self, w: Weights, x: Array) -> Array:
+        """Vectors of the parents for all combinations of states of their children.
+
+        Args:
+            w: weights of the parents.
+            x: children in each of S states, (n, P, c, S).
+
+        Returns:
+            (n, c_out, S^P); child p is in the state (index // S^p) mod S.
+        """
+        z = x[:, 0]
+        for p in range(1, self.window):
+            z = x[:, p, :, :, None] * z[:, :, None]
+            z = z.reshape(*z.shape[:2], -1)
+        return z if w is None else contract("nec,ncs->nes", w, z)
+
     def open(self, w: Weights, g: Array) -> Array:
         """Environments of the parents with their weights, (n, k, B).
 
@@ -170,6 +186,15 @@ class Bilinear:
         outer = outer.reshape(n, c * c, -1)
         return contract("nek,nkb->neb", w.reshape(n, self.c_out, c * c), outer)
 
+    def table(self, w: Weights, x: Array) -> Array:
+        """All combinations of states, (n, c_out, S^2), one side after the other.
+
+        See `Product`; cheaper than `up` of S^2 walkers by the smaller of S and c_in.
+        """
+        half = contract("nelr,nrt->nelt", w, x[:, 1])
+        full = contract("nls,nelt->nets", x[:, 0], half)
+        return full.reshape(*full.shape[:2], -1)
+
     def open(self, w: Weights, g: Array) -> Array:
         """Environments of the parents with their weights, (n, k, B); see `Product`."""
         flat = w.reshape(len(w), self.c_out, -1)
@@ -193,8 +218,12 @@ class Bilinear:
     def close(self, opened: Array, x: Array) -> Array:
         """psi with the children x (n, 2, c_in, B), up to the scale of g: (n, B)."""
         te = opened.reshape(x.shape[0], self.c_in, self.c_in, -1)
-        left = jnp.sum(te * x[:, 1, None], axis=2)
-        return jnp.sum(left * x[:, 0], axis=1)
+        if self.c_in > UNROLLED:
+            return dots(jnp.sum(te * x[:, 1, None], axis=2), x[:, 0])
+        left = te[:, :, 0] * x[:, 1, None, 0]
+        for i in range(1, self.c_in):
+            left = left + te[:, :, i] * x[:, 1, None, i]
+        return dots(left, x[:, 0])
 
     def scores(self, x: Array, g: Array) -> dict[str, ScoreFactors]:
         """Scores of T from children and normalised environments of the parents."""
@@ -229,6 +258,20 @@ class Bilinear:
 
 
 Merge: TypeAlias = Product | Bilinear
+
+
+def dots(a: Array, b: Array, which: Array | None = None) -> Array:
+    """Sums of products over the vectors of a (n, c, B) and b[which]: (n, B)."""
+
+    def entry(i: int) -> Array:
+        return b[:, i] if which is None else b[:, i][which]
+
+    if a.shape[1] > UNROLLED:
+        return jnp.sum(a * (b if which is None else b[which]), axis=1)
+    out = a[:, 0] * entry(0)
+    for i in range(1, a.shape[1]):
+        out = out + a[:, i] * entry(i)
+    return out
 
 
 def others(x: Array) -> Array:

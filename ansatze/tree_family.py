@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -12,6 +13,8 @@ from jax import Array
 from ansatze.merges import Bilinear, Merge
 from ansatze.scaled import calibrated_start, near_one
 from ansatze.tree_exact import exact_of
+from ansatze.tree_ratios import log_ratios
+from ansatze.tree_tables import cache
 from ansatze.trees import Tree
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
@@ -111,8 +114,8 @@ def tree_wavefunction(tree: Tree, problem: Problem) -> WaveFunction:
     return WaveFunction(
         init=init,
         log_psi=tree.log_psi,
-        cache=tree.cache,
-        log_ratios=tree.log_ratios,
+        cache=functools.partial(cache, tree),
+        log_ratios=functools.partial(log_ratios, tree),
         try_move=tree.try_move,
         commit=tree.commit,
         scores=tree.scores,

@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
-from ansatze.merges import Merge, contract, matrix_scores, normalised, select
+from ansatze.merges import Merge, matrix_scores, normalised, select
 from ansatze.scaled import largest, log_amplitude, log_quotient
-from vmc.base import Move, Moves, Params, ScoreFactors
-from vmc.chunking import chunk_size, default_budget, map_chunks
+from vmc.base import Move, Params, ScoreFactors
 
 
 class TreeCache(NamedTuple):
@@ -133,8 +132,22 @@ class Tree:
         """One sweep up."""
         sigma = jnp.asarray(sigma)
         x = select(self.table(params)[..., None], self.indices(sigma)[:, None])
-        inputs, norms = [], []
-        for level, merge in enumerate(self.levels):
+        return self.sweep(params, [], [], x)
+
+    def sweep(
+        self, params: Params, inputs: list[Array], norms: list[Array], x: Array
+    ) -> TreeCache:
+        """The rest of a sweep up.
+
+        Args:
+            params: parameters.
+            inputs: `TreeCache.x` of the levels below some level.
+            norms: `TreeCache.norms` of them.
+            x: existing inputs of that level, (n_in, c, B).
+        """
+        inputs, norms = list(inputs), list(norms)
+        for level in range(len(inputs), len(self.levels)):
+            merge = self.levels[level]
             inputs.append(self.with_absent(level, x))
             w = merge.weights(params, np.arange(merge.n_out))
             x = merge.up(w, self.windows(level, inputs[-1]))
@@ -153,17 +166,22 @@ class Tree:
         return log_amplitude(cache.value, scale)
 
     def environments(
-        self, params: Params, cache: TreeCache
+        self, params: Params, cache: TreeCache, lowest: int = 0
     ) -> tuple[list[Array], list[Array]]:
         """One sweep down: environments of the leaves and of every merge's results.
 
+        Args:
+            params: parameters.
+            cache: of the walkers.
+            lowest: the level whose inputs come last.
+
         Returns:
-            L + 1 arrays (n, c, B) with max |g| = 1; entry l belongs to the existing
-            inputs of level l, the last to the root; and `open` of every level.
+            L + 1 - lowest arrays (n, c, B) with max |g| = 1, of the existing inputs of
+            levels lowest, lowest + 1, ... and of the root; and `open` of the levels.
         """
         g = jnp.ones((1, 1, *cache.value.shape), self.dtype)
         out, opened = [g], []
-        for level in reversed(range(len(self.levels))):
+        for level in reversed(range(lowest, len(self.levels))):
             merge = self.levels[level]
             w = merge.weights(params, np.arange(merge.n_out))
             opened.append(merge.open(w, g))
@@ -181,12 +199,11 @@ class Tree:
         return cache.x[level + 1][:n_out] * cache.norms[level][:, None]
 
     def changes(
-        self, params: Params, sigma: Array, sites: Array, shift: Array
+        self, sigma: Array, sites: Array | np.ndarray, shift: Array | np.ndarray
     ) -> tuple[Array, Array]:
-        """Positions and new vectors of the leaves of moves.
+        """Positions and new states of the leaves of moves.
 
         Args:
-            params: parameters.
             sigma: (B, N).
             sites: int (K, k), padded with N.
             shift: (K, k).
@@ -204,7 +221,10 @@ class Tree:
         shift = jnp.take_along_axis(shift, entry, 1).astype(jnp.int32)[..., None]
         dims = jnp.asarray(self.local_dims, jnp.int32)[sites][..., None]
         old = (dims - 1 - jnp.asarray(sigma).T[sites].astype(jnp.int32)) // 2
-        return jnp.asarray(self.position())[sites], jnp.mod(old + shift, dims)
+        # One division per move instead of one per walker.
+        new = old + jnp.mod(shift, dims)
+        new = jnp.where(new >= dims, new - dims, new)
+        return jnp.asarray(self.position())[sites], new
 
     def leaf_vectors(self, params: Params, nodes: Array, index: Array) -> Array:
         """Vectors (K, k, c, B) of leaves at positions (K, k) in states (K, k, B)."""
@@ -260,87 +280,12 @@ class Tree:
         out = merge.up(merge.weights(params, parent.reshape(-1)), kids)
         return out.reshape(*parent.shape, *out.shape[1:])
 
-    def log_ratios(
-        self, params: Params, cache: TreeCache, sigma: Array, moves: Moves
-    ) -> Array:
-        """Log psi(moved) - log psi, complex (K, B)."""
-        g, opened = self.environments(params, cache)
-        sites, shift = jnp.asarray(moves.sites), jnp.asarray(moves.shift)
-        nodes, index = self.changes(params, sigma, sites, shift)
-        if nodes.shape[1] == 1:
-            # psi with the leaf in each of its states, up to a common factor.
-            psi = g[0]
-            if self.leaf_name is not None:
-                psi = contract("nct,ncb->ntb", self.table(params), psi)
-            psi, old = psi[nodes[:, 0]], self.indices(jnp.asarray(sigma))[nodes[:, 0]]
-            return log_quotient(select(psi, index[:, 0], 1), select(psi, old, 1))
-        return self.many_sites(params, cache, g, opened, nodes, index)
-
-    def many_sites(
-        self,
-        params: Params,
-        cache: TreeCache,
-        g: list[Array],
-        opened: list[Array],
-        nodes: Array,
-        index: Array,
-    ) -> Array:
-        """`log_ratios` of moves of several sites, sorted by their common ancestor.
-
-        A chunk of moves recomputes what is below the highest of its ancestors.
-        """
-        top = self.common_level(nodes)
-        order = jnp.argsort(top)
-        n_moves, k_sites = nodes.shape
-        width = max(m.c_in for m in self.levels) ** 2 * k_sites * index.shape[2]
-        chunk = chunk_size(n_moves, width * self.dtype.itemsize, default_budget() // 8)
-        # Many chunks, so that few of them hold moves of different levels.
-        chunk = min(chunk, max(1, n_moves // 16))
-        old = [
-            jnp.sum(g[level + 1] * self.output(cache, level), axis=1)
-            for level in range(len(self.levels))
-        ]
-
-        def close(level: int, nodes: Array, index: Array) -> tuple[Array, Array]:
-            x = self.leaf_vectors(params, nodes, index)
-            for below in range(level):
-                x = self.merged(params, cache, below, nodes, x)
-                nodes = nodes // self.levels[below].window
-                x = x / cache.norms[below][nodes][:, :, None]
-            merge = self.levels[level]
-            parent = nodes[:, :1] // merge.window
-            kids = self.changed(cache, level, nodes, x, parent)
-            new = merge.close(opened[level][parent[:, 0]], kids)
-            return new, old[level][parent[:, 0]]
-
-        def some(part: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-            nodes, index, top = part
-            branches = [
-                lambda n, i, level=level: close(level, n, i)
-                for level in range(len(self.levels))
-            ]
-            return lax.switch(jnp.max(top), branches, nodes, index)
-
-        new, old = map_chunks(some, (nodes[order], index[order], top[order]), chunk)
-        return log_quotient(new, old)[jnp.argsort(order)]
-
-    def common_level(self, nodes: Array) -> Array:
-        """Level of the merge that unites the nodes of each change: int (K,)."""
-        level = jnp.full(nodes.shape[:1], len(self.levels) - 1, jnp.int32)
-        open_ = jnp.ones(nodes.shape[:1], bool)
-        for number, merge in enumerate(self.levels):
-            nodes = nodes // merge.window
-            same = jnp.all(nodes == nodes[:, :1], axis=1)
-            level = jnp.where(open_ & same, number, level)
-            open_ = open_ & ~same
-        return level
-
     def try_move(
         self, params: Params, cache: TreeCache, sigma: Array, move: Move
     ) -> tuple[Array, TreePending]:
         """Recompute the paths of the changed leaves to the root."""
         sites, shift = jnp.asarray(move.sites), jnp.asarray(move.shift)
-        nodes, index = self.changes(params, sigma, sites[None], shift[None])
+        nodes, index = self.changes(sigma, sites[None], shift[None])
         x = self.leaf_vectors(params, nodes, index)
         all_nodes, vectors, norms = [nodes[0]], [x[0]], []
         log_scale = jnp.zeros(cache.value.shape, self.real)
@@ -352,7 +297,9 @@ class Tree:
             x = x / size
             change = jnp.log(size[0, :, 0] / cache.norms[level][nodes[0]])
             log_scale = log_scale + jnp.sum(
-                jnp.where(_first(nodes[0])[:, None], change, jnp.zeros_like(change)),
+                jnp.where(
+                    first_of_each(nodes[0])[:, None], change, jnp.zeros_like(change)
+                ),
                 axis=0,
             )
             all_nodes.append(nodes[0])
@@ -394,7 +341,7 @@ class Tree:
         return out
 
 
-def _first(nodes: Array) -> Array:
-    """Whether each entry is the first of its value: bool (k,)."""
-    equal = nodes[:, None] == nodes[None, :]
-    return ~jnp.any(jnp.tril(equal, -1), axis=1)
+def first_of_each(nodes: Array) -> Array:
+    """Whether each entry is the first of its value in its row: bool (..., k)."""
+    equal = nodes[..., :, None] == nodes[..., None, :]
+    return ~jnp.any(jnp.tril(equal, -1), axis=-1)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ansatze.convac import convac
-from ansatze.cp import cp
-from ansatze.ttn import ttn
+from ansatze.convac import convac, convac_tree
+from ansatze.cp import cp, cp_tree
+from ansatze.tree_tables import table_depth
+from ansatze.ttn import ttn, ttn_tree
 from tests.ansatze.cases import quick_jit
 from vmc.base import Move, Moves, Problem, WaveFunction
 from vmc.space import spins
@@ -80,6 +81,113 @@ def test_moves_of_one_to_four_sites(rng: np.random.Generator, name: str) -> None
             jax.tree.map(
                 lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11), after, fresh
             )
+
+
+MIXED = [0.5, 1, 0.5, 0.5, 1, 1, 0.5]
+
+#: Static part, spins, factory and keys of a tree; walkers; the depth of its tables.
+TABLES: dict[str, tuple[Any, Any, Problem, dict, int, int]] = {
+    # Blocks of eight, of which the second lacks three sites; then of four and two.
+    "ttn-13": (ttn_tree, ttn, Problem(spins(13)), {"bond_dimension": 3}, 130, 3),
+    "ttn-13-4": (ttn_tree, ttn, Problem(spins(13)), {"bond_dimension": 3}, 9, 2),
+    "ttn-mixed": (
+        ttn_tree,
+        ttn,
+        Problem(spins(7, spin=MIXED), dtype="real"),
+        {"bond_dimension": 4},
+        50,
+        2,
+    ),
+    "convac-4-18": (
+        convac_tree,
+        convac,
+        Problem(spins(18)),
+        {"channels": (3, 4, 2), "window": 4},
+        8,
+        1,
+    ),
+    "convac-9-12-none": (
+        convac_tree,
+        convac,
+        Problem(spins(12), dtype="real"),
+        {"channels": 2, "window": 9, "sharing": "none"},
+        256,
+        1,
+    ),
+    "cp-11": (cp_tree, cp, Problem(spins(11)), {"rank": 3}, 128, 3),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ttn-13",
+        "ttn-mixed",
+        "convac-4-18",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("ttn-13-4", "convac-9-12-none", "cp-11")
+        ),
+    ],
+)
+def test_tables_of_the_lowest_levels(rng: np.random.Generator, name: str) -> None:
+    """Ratios and caches with tables against full evaluation and a plain sweep."""
+    static, factory, problem, keys, n_batch, depth = TABLES[name]
+    tree, wf = static(problem, *keys.values()), factory(problem, **keys)
+    assert table_depth(tree, n_batch) == depth
+    n = problem.space.n_sites
+    dims = np.array(problem.space.local_dims)
+    params = generic(wf)
+    index = rng.integers(0, dims, size=(n_batch, n))
+    sigma = (dims - 1 - 2 * index).astype(np.int8)
+    cache, plain = quick_jit(wf.cache)(params, sigma), quick_jit(tree.cache)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13),
+        cache,
+        plain(params, sigma),
+    )
+    full, ratios = quick_jit(wf.log_psi), quick_jit(wf.log_ratios)
+    # Shifts down as well as up; inside a block, between blocks, and both.
+    rows = [rng.permutation(n)[:3] for _ in range(9)]
+    triples = np.array([np.arange(3), n - 1 - np.arange(3), [0, 1, n - 1], *rows])
+    triples[3, 1], triples[4, :2] = n, n
+    for sites in (np.arange(n)[:, None], triples):
+        shift = rng.choice([-1, 1, 2], size=sites.shape)
+        shift[sites == n] = 0
+        moved = np.repeat(index[None], len(sites), axis=0)
+        for m, (row, by) in enumerate(zip(sites, shift)):
+            moved[m][:, row[row < n]] += by[row < n]
+        moved = (dims - 1 - 2 * (moved % dims)).astype(np.int8)
+        logs = full(params, np.concatenate([sigma, moved.reshape(-1, n)]))
+        old, new = logs[:n_batch], logs[n_batch:].reshape(len(sites), n_batch)
+        want = np.exp(np.asarray(new - old[None]))
+        moves = Moves(sites.astype(np.int32), shift.astype(np.int8))
+        got = np.exp(np.asarray(ratios(params, cache, sigma, moves)))
+        # Digits that an amplitude close to zero has lost are lost on both sides.
+        lost = np.exp(jnp.max(old.real) - old.real)
+        lost = np.maximum(np.abs(want), 1) * np.maximum(lost, 1)
+        assert np.max(np.abs(got - want) / lost) < 1e-12
+
+
+def test_tables_hold_any_scale(rng: np.random.Generator) -> None:
+    """States of one block that differ by hundreds of orders of magnitude."""
+    problem = Problem(spins(16), dtype="real")
+    wf = cp(problem, rank=2)
+    params = generic(wf)
+    scale = np.array([1e-60, 1e60])
+    params["A"] = params["A"] * scale
+    sigma = rng.choice(np.array([-1, 1], np.int8), size=(128, 16))
+    cache = quick_jit(wf.cache)(params, sigma)
+    sites = np.arange(16, dtype=np.int32)
+    moves = Moves(np.stack([sites, np.roll(sites, -1)], 1), np.ones((16, 2), np.int8))
+    got = quick_jit(wf.log_ratios)(params, cache, sigma, moves)
+    moved = np.repeat(sigma[None], 16, axis=0)
+    for m, row in enumerate(np.asarray(moves.sites)):
+        moved[m][:, row] *= -1
+    logs = quick_jit(wf.log_psi)(params, np.concatenate([sigma, *moved]))
+    want = logs[128:].reshape(16, 128) - logs[None, :128]
+    np.testing.assert_allclose(got.real, want.real, rtol=1e-12, atol=1e-10)
+    np.testing.assert_allclose(jnp.cos(got.imag), jnp.cos(want.imag), atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e150])
