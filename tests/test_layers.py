@@ -18,7 +18,7 @@ LAYERS = [
     {"stats", "series", "flax_modules", "wavefunction", "moves"},
     {"samplers", "independent", "estimators", "geometry"},
     {"precondition", "optimizers", "observables", "step"},
-    {"driver", "measurement", "checkpoint", "runlog", "provenance"},
+    {"driver", "measurement", "checkpoint", "runlog", "provenance", "journal"},
     {
         "jobfile",
         "sections",
@@ -33,11 +33,19 @@ LAYERS = [
     | {
         "session",
         "signals",
+        "health",
         "report",
         "runs",
         "schema_docs",
         "design",
         "sweep",
+        "sweep_grid",
+        "sweep_plan",
+        "sweep_state",
+        "sweep_run",
+        "sweep_table",
+        "sweep_fit",
+        "sweep_plot",
         "bench",
         "fit",
     }

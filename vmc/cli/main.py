@@ -15,11 +15,13 @@ from vmc.cli.measure import measure
 from vmc.cli.resume import resume
 from vmc.cli.run import run
 from vmc.cli.show import show
+from vmc.cli.sweep import sweep
 
 app = typer.Typer(
     name="vmc",
     help="Variational Monte Carlo with neural quantum states.",
-    epilog="Exit codes: 0 done, 2 bad input, 3 numerical failure, 75 stopped, saved.",
+    epilog="Exit codes: 0 done, 1 a point of a sweep failed, 2 bad input, 3 numerical "
+    "failure, 75 stopped, saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +33,7 @@ app.command()(check)
 app.command()(ed)
 app.command()(show)
 app.command()(measure)
+app.command()(sweep)
 app.command(name="list")(listing)
 
 
