@@ -104,9 +104,9 @@ def worker(n_walkers: int) -> None:
     path = jax.numpy.asarray([1, 1, 0]).astype("int32")
 
     def draws() -> Any:
-        return weak._measurement.walk(state.params, state.chains, state.key, path, 4)
+        return weak._measurement.walk(state.params, state.chains, state.key, path, 16)
 
-    result: dict[str, Any] = {"devices": n, "weak_ms": best(draws, 8) / 4}
+    result: dict[str, Any] = {"devices": n, "weak_ms": best(draws, 6) / 16}
     strong = vmc.build(job("W2", 1024)).vmc
     state = strong.init()
     holder = [state]

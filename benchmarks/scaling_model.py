@@ -78,7 +78,7 @@ class Step:
         if self.method == "dense":
             reduce += float(p) ** 2 * b
         elif self.method == "factored":
-            gather = 2.0 * ns * self.factors * b + float(ns) ** 2 * b
+            gather = float(ns) * self.factors * b + float(ns) ** 2 * b
         elif self.method == "columns":
             turn, scatter = ns * p * b / devices, float(ns) ** 2 * b / devices
             gather = float(ns) ** 2 * b

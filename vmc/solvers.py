@@ -75,14 +75,13 @@ def cholesky(matrix: Array, shift: Array) -> Factored:
     diagonal = jnp.abs(jnp.diagonal(factor))
     failed = ~jnp.all(jnp.isfinite(diagonal))
 
-    def by_cholesky(b: Array) -> Array:
-        return jsl.cho_solve((factor, True), b)
-
-    def by_eigh(b: Array) -> Array:
+    def by_eigh(b: Array, _: Array) -> Array:
         return eigh(matrix, shift).solve(b)
 
     def solve(b: Array) -> Array:
-        return lax.cond(failed, by_eigh, by_cholesky, b)
+        # Outside the branches, whose arguments XLA:CPU transposes and copies.
+        x = jsl.cho_solve((factor, True), b)
+        return lax.cond(failed, by_eigh, lambda b, x: x, b, x)
 
     ratio = (jnp.max(diagonal) / jnp.min(diagonal)) ** 2
     return Factored(solve, jnp.where(failed, jnp.inf, ratio), jnp.asarray(n))

@@ -1,0 +1,112 @@
+"""One workload, ours and a peer's, back to back: times and their ratios.
+
+``python benchmarks/peers/compare.py W1 --peer netket --peer-python PATH --json`` runs
+both sides in turn, each in its own process and environment, and prints one JSON object.
+Every setting of the peer is measured once; its fastest one is then repeated against
+ours.  A ratio above 1 means that ours is faster.  Both sides start from the same
+weights; different numbers of parameters or samples, another dtype, or energies that
+disagree are errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SIDES = {"netket": "netket_side.py"}
+#: Standard errors that the two energies may differ by.
+AGREE = 5.0
+
+
+def worker(python: str, script: str, *arguments: str) -> dict[str, Any]:
+    """The line ``RESULT {json}`` of a worker."""
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    env.pop("PYTHONPATH", None)
+    command = [python, str(HERE / script), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
+    if not lines:
+        raise SystemExit(f"{script} gave no result:\n{done.stderr[-3000:]}")
+    return json.loads(lines[-1].removeprefix("RESULT "))
+
+
+def check(ours: dict[str, Any], peer: dict[str, Any]) -> None:
+    """Refuse to compare what is not the same.
+
+    Raises:
+        SystemExit: says what differs.
+    """
+    for key in ("n_parameters", "n_samples", "dtype"):
+        if ours[key] != peer[key]:
+            raise SystemExit(f"{key} differs: ours {ours[key]}, peer {peer[key]}")
+    a, b = ours["energy"], peer["energy"]
+    error = math.hypot(a["error"], b["error"])
+    if abs(a["mean"] - b["mean"]) > AGREE * error:
+        raise SystemExit(f"energies disagree: ours {a}, peer {b}")
+
+
+def compare(keys: argparse.Namespace) -> dict[str, Any]:
+    """All runs of both sides."""
+    script = SIDES[keys.peer]
+    rows = worker(keys.peer_python, script, keys.workload, "3", "all")
+    good = [(r["times"]["step"], n) for n, r in enumerate(rows["rows"]) if "times" in r]
+    if not good:
+        raise SystemExit(f"the peer finished no setting: {rows['rows']}")
+    best = min(good)[1]
+    pairs = []
+    for _ in range(keys.repeats):
+        ours = worker(sys.executable, "ours.py", keys.workload, "12")
+        found = worker(keys.peer_python, script, keys.workload, "6", str(best))
+        (peer,) = found["rows"]
+        check(ours, peer)
+        pairs.append((ours, peer))
+    ratios = {
+        part: [peer["times"][part] / ours["times"][part] for ours, peer in pairs]
+        for part in ("step", "sampling", "local_energies")
+    }
+    table = {
+        part: {"min": min(x), "median": statistics.median(x), "max": max(x)}
+        for part, x in ratios.items()
+    }
+    return {
+        "workload": keys.workload,
+        "peer": keys.peer,
+        "ratio": table["step"],
+        "ratio_parts": table,
+        "ours": [ours for ours, _ in pairs],
+        "peer_runs": [peer for _, peer in pairs],
+        "peer_settings": rows["rows"],
+        "versions": {"ours": pairs[0][0]["versions"], "peer": rows["versions"]},
+        "machine": {"cpus": os.cpu_count(), "machine": platform.machine()},
+    }
+
+
+def main() -> None:
+    """Read the arguments and print the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workload", choices=("W1", "W2"))
+    parser.add_argument("--peer", choices=sorted(SIDES), default="netket")
+    parser.add_argument("--peer-python", required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    keys = parser.parse_args()
+    result = compare(keys)
+    if keys.json:
+        print(json.dumps(result, indent=2))
+        return
+    for part, ratio in result["ratio_parts"].items():
+        low, mid, high = (f"{ratio[k]:.1f}" for k in ("min", "median", "max"))
+        print(f"{part:15s} {mid} x  ({low} to {high})")
+
+
+if __name__ == "__main__":
+    main()
