@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.rbm_complex import ComplexParts, complex_log_ratio, site_values
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 
@@ -258,17 +259,6 @@ def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
     )
 
 
-def _site_values(n_sites: int, sigma: Array, sites: Array, dtype: Any) -> list[Array]:
-    """Spins at the k sites of a move, each (B,); 0 for padding."""
-    sigma_t = sigma.T
-    rows = []
-    for c in range(sites.shape[0]):
-        site = jnp.minimum(sites[c], n_sites - 1)
-        row = lax.dynamic_index_in_dim(sigma_t, site, 0, keepdims=False)
-        rows.append(jnp.where(sites[c] < n_sites, row, 0).astype(dtype))
-    return rows
-
-
 def _pick(table: tuple[Array, ...], site: Array) -> tuple[Array, ...]:
     return tuple(lax.dynamic_index_in_dim(t, site, 0, keepdims=False) for t in table)
 
@@ -285,7 +275,7 @@ def _factor(
         of_up: planes (N + 1, M), the factor of a site that is up.
         of_down: the same for down, the inverse.
         move: the move.
-        spins: what `_site_values` says.
+        spins: what `site_values` says.
     """
     pairs = []
     if move.exchange:
@@ -322,7 +312,7 @@ def _visible(cache: RBMCache, move: Move, spins: list[Array]) -> Array:
 def _try_move(
     shape: _Shape, params: Params, cache: RBMCache, sigma: Array, move: Move
 ) -> tuple[Array, RBMPending]:
-    spins = _site_values(shape.n_sites, sigma, move.sites, shape.real)
+    spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
     factor = _factor(cache.up, cache.down, move, spins)
     log_den = _log_one_plus(shape, _mul(cache.u, factor))
     real_part = _visible(cache, move, spins).real + log_den - cache.log_den
@@ -345,7 +335,7 @@ def _log_ratios(
     shape: _Shape, params: Params, cache: RBMCache, sigma: Array, moves: Moves
 ) -> Array:
     if shape.is_complex:
-        one = functools.partial(_complex_log_ratio, _complex_parts(shape, cache), sigma)
+        one = functools.partial(complex_log_ratio, _complex_parts(shape, cache), sigma)
     else:
         one = functools.partial(_real_log_ratio, shape, cache, sigma)
 
@@ -356,38 +346,13 @@ def _log_ratios(
 
 
 def _real_log_ratio(shape: _Shape, cache: RBMCache, sigma: Array, move: Move) -> Array:
-    spins = _site_values(shape.n_sites, sigma, move.sites, shape.real)
+    spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
     u = _mul(cache.u, _factor(cache.up, cache.down, move, spins))
     log_den = _log_one_plus(shape, u)
     return _visible(cache, move, spins) + log_den - cache.log_den
 
 
-class _ComplexParts(NamedTuple):
-    """What log ratios of complex parameters need, as complex numbers.
-
-    XLA:CPU multiplies complex numbers six times faster than pairs of planes here,
-    and in a loop over the units of a block instead of a reduction.
-
-    Attributes:
-        n_sites: N.
-        u: (block size, blocks, B).
-        inverse: 1 / prod of (1 + u) over each block, (blocks, B).
-        up, down: (block size, blocks, N + 1), see `RBMCache`.
-        block_up, block_down: exp(+-2 sum of W over a block), (1, blocks, N + 1).
-        bias: -2 a, (N + 1,).
-    """
-
-    n_sites: int
-    u: Array
-    inverse: Array
-    up: Array
-    down: Array
-    block_up: Array
-    block_down: Array
-    bias: Array
-
-
-def _complex_parts(shape: _Shape, cache: RBMCache) -> _ComplexParts:
+def _complex_parts(shape: _Shape, cache: RBMCache) -> ComplexParts:
     def blocks(planes: tuple[Array, ...]) -> Array:
         z = lax.complex(*planes)
         return z.reshape(shape.block_size, -1, z.shape[-1])
@@ -395,7 +360,7 @@ def _complex_parts(shape: _Shape, cache: RBMCache) -> _ComplexParts:
     u = blocks(cache.u)
     up, down = (blocks(tuple(x.T for x in t)) for t in (cache.up, cache.down))
     shift = 2 * cache.block_weights.T[None]
-    return _ComplexParts(
+    return ComplexParts(
         n_sites=shape.n_sites,
         u=u,
         inverse=1 / jnp.prod(1 + u, axis=0),
@@ -405,60 +370,6 @@ def _complex_parts(shape: _Shape, cache: RBMCache) -> _ComplexParts:
         block_down=jnp.exp(-shift),
         bias=cache.bias,
     )
-
-
-def _cases(
-    up: Array, down: Array, move: Move, spins: list[Array]
-) -> list[tuple[Array, Array, Array]]:
-    """Factors of a move: of walkers whose spin is up, of the others, and who is up.
-
-    Args:
-        up: (..., N + 1), factor of a site that is up.
-        down: the same for down.
-        move: the move.
-        spins: what `_site_values` says.
-    """
-    if move.exchange:
-        first, second = move.sites[0], move.sites[1]
-        plus = up[..., first] * down[..., second]
-        minus = down[..., first] * up[..., second]
-        return [(plus, minus, spins[0] > 0)]
-    sites = [move.sites[c] for c in range(len(spins))]
-    return [(up[..., i], down[..., i], s > 0) for i, s in zip(sites, spins)]
-
-
-def _times(z: Array, cases: list[tuple[Array, Array, Array]], row: Any) -> Array:
-    """z (blocks, B) times the factors of one row of the tables."""
-    for up, down, is_up in cases:
-        z = z * jnp.where(is_up[None, :], up[row][:, None], down[row][:, None])
-    return z
-
-
-def _complex_log_ratio(parts: _ComplexParts, sigma: Array, move: Move) -> Array:
-    """Products of cosh(theta') / cosh(theta) over blocks, each of order one."""
-    spins = _site_values(parts.n_sites, sigma, move.sites, parts.u.real.dtype)
-    cases = _cases(parts.up, parts.down, move, spins)
-
-    def another(row: Array, product: Array) -> Array:
-        return product * (1 + _times(parts.u[row], cases, row))
-
-    product = lax.fori_loop(0, len(parts.u), another, parts.inverse)
-    # Dividing exp(-delta) out of every block keeps the product in range.
-    shift = _cases(parts.block_up, parts.block_down, move, spins)
-    total = _log_product(_times(product, shift, 0))
-    for c, spin in enumerate(spins):
-        total = total + spin * parts.bias[move.sites[c]]
-    return total
-
-
-def _log_product(z: Array) -> Array:
-    """ln of the product over the leading axis, in groups that cannot overflow."""
-    group = 8
-    while z.shape[0] > group:
-        pad = -z.shape[0] % group
-        z = jnp.pad(z, ((0, pad), (0, 0)), constant_values=1)
-        z = lax.optimization_barrier(jnp.prod(z.reshape(group, -1, z.shape[1]), 0))
-    return jnp.log(jnp.prod(z, axis=0))
 
 
 def _scores(shape: _Shape, params: Params, sigma: Array) -> Any:

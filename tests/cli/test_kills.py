@@ -74,7 +74,8 @@ def kill_once(
     return going.wait(timeout=60)
 
 
-@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [20])
 def test_a_killed_run_gives_the_numbers_of_a_whole_one(
     tmp_path: Path, n_kills: int
 ) -> None:

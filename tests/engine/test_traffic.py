@@ -25,7 +25,10 @@ def model(ansatz: dict[str, Any], p: int, n_samples: int) -> Step:
     return Step("factored", n_samples, p, factors=16 // 2 + 32)
 
 
-@pytest.mark.parametrize(("ansatz", "n_samples"), [(RBM, 256), (RBM, 1024), (MLP, 256)])
+@pytest.mark.parametrize(
+    ("ansatz", "n_samples"),
+    [(RBM, 256), pytest.param(RBM, 1024, marks=pytest.mark.slow), (MLP, 256)],
+)
 def test_bytes_of_a_step(ansatz: dict[str, Any], n_samples: int) -> None:
     job = vmc.Job(
         lattice={"name": "chain", "size": [16]},

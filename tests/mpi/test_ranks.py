@@ -100,6 +100,7 @@ def test_results_do_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
     assert_same(tmp_path / "run1", tmp_path / "run2", 1e-10)
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_and_resumed_on_other_ranks(tmp_path: Path) -> None:
     whole = write_job(tmp_path, "whole.toml", out="whole", n_steps=600)
     job = write_job(tmp_path, "job.toml", out="run", n_steps=600)
@@ -118,6 +119,7 @@ def test_stopped_by_a_signal_and_resumed_on_other_ranks(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", tmp_path / "run", 1e-10)
 
 
+@pytest.mark.slow
 def test_commands_for_one_rank_and_for_all(tmp_path: Path) -> None:
     job = write_job(tmp_path, "job.toml", out="run", n_steps=10)
     check = run(2, vmc("check", job, "--json"), tmp_path)
@@ -233,6 +235,7 @@ def test_bad_input_is_said_once(tmp_path: Path) -> None:
     assert "n_chains = 63 cannot be split over 2 devices" in done.stderr
 
 
+@pytest.mark.slow
 def test_ranks_of_slurm_need_no_mpi(tmp_path: Path) -> None:
     """The variables of a step that srun starts on this machine, without srun."""
     job = write_job(tmp_path, "job.toml", out="run", n_steps=20)

@@ -63,7 +63,9 @@ def toric_code() -> tuple[WaveFunction, TermHamiltonian, float]:
 
 
 @pytest.mark.parametrize(
-    "case", [lambda: cluster(6), toric_code], ids=["cluster", "toric"]
+    "case",
+    [pytest.param(lambda: cluster(6), marks=pytest.mark.slow), toric_code],
+    ids=["cluster", "toric"],
 )
 def test_a_run_on_an_eigenstate_has_no_variance_and_stays(case: Any) -> None:
     """Local energies without noise, forces without force, from sampled walkers.

@@ -1,0 +1,101 @@
+"""Log ratios of restricted Boltzmann machines with complex parameters.
+
+XLA:CPU multiplies complex numbers six times faster than pairs of planes here, and in
+a loop over the units of a block instead of a reduction.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from vmc.base import Move
+
+
+def site_values(n_sites: int, sigma: Array, sites: Array, dtype: Any) -> list[Array]:
+    """Spins at the k sites of a move, each (B,); 0 for padding."""
+    sigma_t = sigma.T
+    rows = []
+    for c in range(sites.shape[0]):
+        site = jnp.minimum(sites[c], n_sites - 1)
+        row = lax.dynamic_index_in_dim(sigma_t, site, 0, keepdims=False)
+        rows.append(jnp.where(sites[c] < n_sites, row, 0).astype(dtype))
+    return rows
+
+
+class ComplexParts(NamedTuple):
+    """What log ratios of complex parameters need, as complex numbers.
+
+    Attributes:
+        n_sites: N.
+        u: (block size, blocks, B).
+        inverse: 1 / prod of (1 + u) over each block, (blocks, B).
+        up, down: (block size, blocks, N + 1), see `RBMCache`.
+        block_up, block_down: exp(+-2 sum of W over a block), (1, blocks, N + 1).
+        bias: -2 a, (N + 1,).
+    """
+
+    n_sites: int
+    u: Array
+    inverse: Array
+    up: Array
+    down: Array
+    block_up: Array
+    block_down: Array
+    bias: Array
+
+
+def _cases(
+    up: Array, down: Array, move: Move, spins: list[Array]
+) -> list[tuple[Array, Array, Array]]:
+    """Factors of a move: of walkers whose spin is up, of the others, and who is up.
+
+    Args:
+        up: (..., N + 1), factor of a site that is up.
+        down: the same for down.
+        move: the move.
+        spins: what `site_values` says.
+    """
+    if move.exchange:
+        first, second = move.sites[0], move.sites[1]
+        plus = up[..., first] * down[..., second]
+        minus = down[..., first] * up[..., second]
+        return [(plus, minus, spins[0] > 0)]
+    sites = [move.sites[c] for c in range(len(spins))]
+    return [(up[..., i], down[..., i], s > 0) for i, s in zip(sites, spins)]
+
+
+def _times(z: Array, cases: list[tuple[Array, Array, Array]], row: Any) -> Array:
+    """z (blocks, B) times the factors of one row of the tables."""
+    for up, down, is_up in cases:
+        z = z * jnp.where(is_up[None, :], up[row][:, None], down[row][:, None])
+    return z
+
+
+def complex_log_ratio(parts: ComplexParts, sigma: Array, move: Move) -> Array:
+    """Products of cosh(theta') / cosh(theta) over blocks, each of order one."""
+    spins = site_values(parts.n_sites, sigma, move.sites, parts.u.real.dtype)
+    cases = _cases(parts.up, parts.down, move, spins)
+
+    def another(row: Array, product: Array) -> Array:
+        return product * (1 + _times(parts.u[row], cases, row))
+
+    product = lax.fori_loop(0, len(parts.u), another, parts.inverse)
+    # Dividing exp(-delta) out of every block keeps the product in range.
+    shift = _cases(parts.block_up, parts.block_down, move, spins)
+    total = _log_product(_times(product, shift, 0))
+    for c, spin in enumerate(spins):
+        total = total + spin * parts.bias[move.sites[c]]
+    return total
+
+
+def _log_product(z: Array) -> Array:
+    """ln of the product over the leading axis, in groups that cannot overflow."""
+    group = 8
+    while z.shape[0] > group:
+        pad = -z.shape[0] % group
+        z = jnp.pad(z, ((0, pad), (0, 0)), constant_values=1)
+        z = lax.optimization_barrier(jnp.prod(z.reshape(group, -1, z.shape[1]), 0))
+    return jnp.log(jnp.prod(z, axis=0))
