@@ -59,7 +59,7 @@ def describe(job: Any, devices: int | None = None) -> dict[str, Any]:
     built = build(job)
     sampler = built.job.sampler
     if devices is not None:
-        check_divisible(sampler.n_chains, devices)
+        check_divisible(built.sampler.n_chains, devices)
     return {
         "sizes": _system_sizes(built.system)
         | {
