@@ -24,6 +24,7 @@ import numpy as np
 from vmc.checkpoint import (
     atomic_h5,
     check_format,
+    leaves_of,
     paths,
     peek,
     read_text,
@@ -32,6 +33,7 @@ from vmc.checkpoint import (
     write_text,
 )
 from vmc.errors import CheckpointError, JobError
+from vmc.journal import PER_DATASET, PER_FILE, as_text, check_room, reason, reserve
 from vmc.series import Series, n_rows
 
 FORMAT = "vmc-run"
@@ -188,8 +190,8 @@ class RunLog:
         return log
 
     def _first_write(self) -> None:
-        sweep(self.folder)
         try:
+            sweep(self.folder)
             self.close("running")
         except OSError as error:
             raise JobError(f"cannot write into {self.folder}: {error}") from None
@@ -233,15 +235,23 @@ class RunLog:
         if new == 0:
             return
         try:
+            self._reserve(n_rows(series), len(series))
             with h5py.File(self.folder / FILE, "r+", locking="best-effort") as file:
                 self._extend(file["series"], series)  # type: ignore[arg-type]
         except BlockingIOError:
             return
         except (OSError, KeyError, RuntimeError) as error:
-            self.problem = f"{self.folder / FILE} cannot be extended: {error}"
+            self.problem = f"{self.folder / FILE} cannot be extended ({reason(error)})"
             return
         self.problem = None
         self._on_disk += new
+
+    def _reserve(self, total: int, n_columns: int) -> None:
+        """Room for new chunks and changes; HDF5 gives back what it does not need."""
+        chunks = -(-total // CHUNK) - -(-self._on_disk // CHUNK)
+        # 8 bytes per row, and as much as it takes to find the chunk again.
+        each = 8 * CHUNK + PER_DATASET
+        reserve(self.folder / FILE, chunks * n_columns * each + PER_FILE)
 
     def _extend(self, group: h5py.Group, series: Mapping[str, np.ndarray]) -> None:
         total = n_rows(series)
@@ -254,7 +264,7 @@ class RunLog:
             column[self._on_disk :] = values[self._on_disk :]
         group.file.flush()
         # Only now do the rows count: a reader never sees half a row.
-        group.attrs["rows"] = total
+        group.attrs.modify("rows", total)
 
     def close(
         self,
@@ -274,11 +284,13 @@ class RunLog:
             OSError: it cannot be written; the file stays as it was.
         """
         series = self.series
+        leaves = {} if parameters is None else leaves_of(parameters)
+        check_room(self.folder, [*series.values(), *leaves.values()])
         with atomic_h5(self.folder / FILE) as file:
             file.attrs.update(format=FORMAT, schema=SCHEMA, status=status)
             job = file.create_group("job")
-            job.attrs["folder"] = str(self.job.folder)
-            write_text(job, "toml", self.job.to_toml())
+            job.attrs["folder"] = as_text(str(self.job.folder))
+            write_text(job, "toml", as_text(self.job.to_toml()))
             write_text(job, "json", self.job.to_json())
             write_text(file, "provenance", json.dumps(self.provenance))
             columns = file.create_group("series")
@@ -377,7 +389,7 @@ def _parse(folder: Path, file: h5py.File) -> RunFile:
         folder=folder,
         status=str(file.attrs["status"]),
         job=json.loads(read_text(job, "json")),
-        job_folder=Path(str(job.attrs["folder"])),
+        job_folder=Path(os.fsdecode(str(job.attrs["folder"]).encode())),
         provenance=json.loads(read_text(file, "provenance")),
         series=series,
         result=json.loads(read_text(file, "result")) if "result" in file else None,

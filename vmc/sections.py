@@ -345,6 +345,9 @@ class Run(Section):
         gt=0,
         allow_inf_nan=True,
     )
+    on_full_disk: Literal["go_on", "stop"] = key(
+        "go_on", '"go_on" or "stop"', "if a checkpoint fails; stop exits with code 75"
+    )
     max_time: str | float | None = key(
         None,
         'seconds, "HH:MM:SS" or "D-HH:MM:SS"',

@@ -8,8 +8,10 @@ to look, to save and to stop.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,23 +19,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmc import checkpoint, cluster, distributed, grow
+from vmc import cluster, distributed, grow
 from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.errors import NumericalError, StopRun
+from vmc.health import Alarms, Health, final_warnings
+from vmc.journal import Journal, Record, last_lines
 from vmc.report import report
 from vmc.runlog import RunLog
 from vmc.sections import seconds as time_limit
-from vmc.series import Series
-from vmc.signals import REASONS, StopFlag, queue_limit
+from vmc.signals import FULL_DISK, REASONS, StopFlag, queue_limit
 from vmc.stats import Estimate
 
 #: Seconds that one dispatch should take at most, so that the host can look.
 LOOK_SECONDS = 1.5
-#: Split R-hat of the final measurement above which its chains do not agree.
-R_HAT_LIMIT = 1.02
-#: Draws per chain below which R-hat says nothing.
-R_HAT_DRAWS = 64
 
 
 class Info(NamedTuple):
@@ -134,6 +133,9 @@ class Session:
         self.stop = StopFlag() if stop is None else stop
         self.callback = callback
         self.warnings = list(built.warnings)
+        alarms = Alarms(self.warnings, self._say)
+        self._record = Record(log, alarms.ring, series)
+        self._resumed_at = None if state is None else int(state.step)
         self.state = state
         self._started = time.monotonic()
         self._earlier = float(log.provenance.get("elapsed", 0.0)) if log else 0.0
@@ -145,7 +147,13 @@ class Session:
         self._recent: float | None = None
         self._saving = 0.0
         self._per_step = 0.0
-        self._series = Series({} if series is None else series)
+        self._health = Health(
+            alarms,
+            metropolis=self.job.sampler.name not in ("direct", "full"),
+            precision=self.job.precision,
+            n_steps=self.job.run.n_steps,
+        )
+        self._health.look(self.series, say=False)
         self._ended = False
         self._watchdog = cluster.Watchdog(60 * built.job.run.stuck_minutes)
 
@@ -161,6 +169,7 @@ class Session:
             NumericalError: a number was not finite; the last good state is saved.
         """
         try:
+            self._record.begin(self.built, self._resumed_at, self.warnings)
             if self.state is None:
                 self.state = self.built.first_state()
             yield from self._steps()
@@ -168,17 +177,18 @@ class Session:
         except NumericalError as error:
             self._fail(error)
             raise
-        except Exception:
+        except Exception as error:
+            self._journal.write(f"failed: {type(error).__name__}: {error}")
             # The other ranks may be elsewhere: nothing may wait for them.
             self._ended = self._ended or cluster.is_parallel()
             raise
         finally:
             self._watchdog.stop()
-            if self.state is None and self.log is not None:
-                self.log.discard()  # nothing was computed: leave the name free
+            if self.state is None:
+                self._record.discard()  # nothing was computed: leave the name free
             elif not self._ended:
                 self._save()
-                self._close("stopped")
+                self._close("stopped", f"left after step {self._step}")
 
     def run(self) -> Result:
         """Run to the end; see `__iter__`."""
@@ -263,17 +273,18 @@ class Session:
             self.stop.stop(str(REASONS[int(code)]))
         return bool(code)
 
+    @property
+    def _journal(self) -> Journal:
+        return self._record.journal
+
     def _append(self, records: dict[str, np.ndarray]) -> None:
-        if self.log:
-            self.log.append(records)
-            self.log.flush()
-        else:
-            self._series.append(records)
+        self._record.rows(records)
+        self._health.look(records)
 
     @property
     def series(self) -> dict[str, np.ndarray]:
         """Per-step columns so far."""
-        return self.log.series if self.log else self._series.columns
+        return self._record.series
 
     # ---- the end -------------------------------------------------------------
 
@@ -283,6 +294,7 @@ class Session:
         estimate = None
         if not stopped:
             self._save()
+            self._journal.write(f"step {self._step}: the final measurement begins")
             try:
                 estimate = self._measure()
             except _Interrupted:
@@ -292,7 +304,10 @@ class Session:
         status = "stopped" if stopped else "done"
         with self._watchdog.asleep():  # exact energies take what they take
             report = cluster.on_first(lambda: self._report(status, estimate))
-        self._close(status, None if stopped else report)
+        if stopped:
+            self._close(status, f"stopped by {self.stop.reason}, step {self._step}")
+        else:
+            self._close(status, f"done: {last_lines(report)}", report)
         result = Result(
             status=status,
             report=report,
@@ -318,6 +333,7 @@ class Session:
         def progress(estimate: Estimate) -> None:
             assert self.state is not None
             self._watchdog.beat(f"{estimate.n_samples} samples of the measurement")
+            self._journal.sign_of_life()
             if self._must_stop():
                 raise _Interrupted
             if self.callback:
@@ -330,16 +346,9 @@ class Session:
         )
 
     def _report(self, status: str, estimate: Estimate | None) -> dict[str, Any]:
-        n_chains = self.built.sampler.n_chains
-        long_enough = estimate is not None and (
-            estimate.n_samples >= R_HAT_DRAWS * n_chains
-        )
-        if estimate and long_enough and estimate.r_hat > R_HAT_LIMIT:
-            self.warnings.append(
-                f"R-hat of the final measurement is {estimate.r_hat:.3f}, above "
-                f"{R_HAT_LIMIT}: the chains do not agree, and the error bar is too "
-                "small; raise sampler.n_sweeps or measure.n_samples"
-            )
+        for text in final_warnings(estimate, self.built.sampler.n_chains):
+            self.warnings.append(text)
+            self._journal.write(f"warning: {text}")
         return report(
             self.built,
             estimate,
@@ -355,45 +364,31 @@ class Session:
         minutes = self.built.job.run.checkpoint_minutes
         return time.monotonic() - self._last_save > 60 * minutes
 
+    def _say(self, warning: str) -> None:
+        """A warning at the moment when it arises, once for all ranks."""
+        if cluster.is_first():
+            with contextlib.suppress(OSError):  # it may go to the same full disk
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
+            self._journal.write(f"warning: {warning}")
+
     def _save(self) -> None:
         """Checkpoint, if there is a run directory."""
         if self.folder is None or self.state is None:
             return
         state = distributed.to_host(self.state)
-        self._last_save = time.monotonic()
-        if self.log is None:
-            return
         began = time.monotonic()
-        self.log.flush(force=True)
-        self.log.provenance["elapsed"] = self.seconds
-        try:
-            checkpoint.save(
-                self.log.folder,
-                state,
-                job=self.job.to_dict(),
-                provenance=self.log.provenance,
-                series=self.log.series,
-            )
-        except OSError as error:
-            self.warnings.append(
-                f"the checkpoint of step {self._step} could not be written ({error}); "
-                "the previous one is untouched"
-            )
+        saved = self._record.save(state, self.job.to_dict(), self.seconds)
+        if not saved and self.job.run.on_full_disk == "stop":
+            self.stop.stop(FULL_DISK)
         self._last_save = time.monotonic()
         self._saving = self._last_save - began
 
-    def _close(self, status: str, report: dict[str, Any] | None = None) -> None:
+    def _close(
+        self, status: str, line: str, report: dict[str, Any] | None = None
+    ) -> None:
         self._ended = True
-        if self.log is not None:
-            self.log.provenance["elapsed"] = self.seconds
-            params = self.state.params if self.state is not None else None
-            try:
-                self.log.close(status, result=report, parameters=params)
-            except OSError as error:
-                self.warnings.append(
-                    f"{self.log.folder} could not be completed ({error}); what the "
-                    "last checkpoint holds is safe"
-                )
+        params = self.state.params if self.state is not None else None
+        self._record.close(status, line, self.seconds, report, params)
 
     def _fail(self, error: NumericalError) -> None:
         """Keep the last good state and what was recorded."""
@@ -402,4 +397,4 @@ class Session:
         if error.records:
             self._append(error.records)
         self._save()
-        self._close("failed")
+        self._close("failed", f"failed: {error}")

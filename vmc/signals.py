@@ -15,12 +15,15 @@ MARGIN = 60.0
 
 #: What batch systems and people send.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+#: Reason of a run that ends because a checkpoint cannot be written.
+FULL_DISK = "a full disk"
 #: Every reason to stop has a number, on which processes can agree.
 REASONS = (
     None,
     "a callback",
     "the time limit",
     *(signal.Signals(number).name for number in SIGNALS),
+    FULL_DISK,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from vmc.cli import console
 from vmc.cli.environment import set_threads
 from vmc.cli.options import Json, RunFolder
+from vmc.errors import JobError
 
 #: Columns of the table, of all that --json prints.
 COLUMNS = ("step", "energy", "error", "variance", "acceptance", "r_hat", "seconds")
@@ -23,6 +25,22 @@ def show(
     job: Annotated[
         bool, typer.Option("--job", help="The resolved job instead.")
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="A line per look until the run ends.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.01, help="Time between looks.")
+    ] = 1.0,
+    patience: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="End if nothing is written for so long."
+        ),
+    ] = 600.0,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the series as TensorBoard scalars."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print the result of a run, its series, or its resolved job."""
@@ -31,6 +49,10 @@ def show(
 
         from vmc import runlog
 
+        if follow and (series or job):
+            raise JobError(
+                "--follow ends with the report: leave out --series and --job"
+            )
         file = runlog.read(run)
         if file.rebuilt:
             console.warn(
@@ -39,12 +61,44 @@ def show(
                     f"(`vmc resume {run}` rebuilds it)"
                 ]
             )
+        try:
+            file = _watch(file, follow, every, patience, tensorboard)
+        except KeyboardInterrupt:
+            return  # enough seen
         if job:
             _show_job(output, file, json)
         elif series:
             _show_series(output, file, json)
         else:
             show_result(output, file, json)
+
+
+def _watch(
+    file: Any, follow: bool, every: float, patience: float, tensorboard: Path | None
+) -> Any:
+    """Follow or export a run, as asked; the newest look at it."""
+    board = None
+    if tensorboard is not None:
+        from vmc.cli.tensorboard import Board
+
+        board = Board(tensorboard)
+        n_rows = board.add(file)
+        console.note(
+            f"{n_rows} steps written; look at them with: "
+            f"tensorboard --logdir {tensorboard}"
+        )
+    try:
+        if follow:
+            from vmc.cli.follow import Follower
+
+            follower = Follower(file.folder, every, patience)
+            if board is not None:
+                follower.seen = board.add
+            file = follower(file)
+    finally:
+        if board is not None:
+            board.close()
+    return file
 
 
 def _show_job(output: console.Output, file: Any, json: bool) -> None:
@@ -77,8 +131,6 @@ def _numbers(values: list[Any]) -> list[Any]:
 
 def show_result(output: console.Output, file: Any, json: bool) -> None:
     """The report of a run file."""
-    from vmc.cli.report import print_report
-
     report = file.result or unfinished(file)
     if json:
         output.json(report | {"run": str(file.folder)})
@@ -91,9 +143,25 @@ def show_result(output: console.Output, file: Any, json: bool) -> None:
         )
         last = report["last"]
         output.pairs((k, "-" if v is None else f"{v:.8g}") for k, v in last.items())
+        console.note(_what_next(file))
         return
+    from vmc.cli.report import print_report
+
     console.warn(report["warnings"])
     print_report(output, report)
+
+
+def _what_next(file: Any) -> str:
+    """How a run without a result can go on."""
+    resume, log = f"vmc resume {file.folder}", file.folder / "run.log"
+    why = f"{log} says why; " if log.exists() else ""
+    return {
+        "running": f"watch it with: vmc show {file.folder} --follow; if nothing runs "
+        f"any more (it was killed), go on with: {resume}",
+        "stopped": f"go on with: {resume}",
+        "failed": f"{why}go on from the last good state with smaller steps: "
+        f"{resume} --set optimizer.learning_rate=...",
+    }.get(file.status, f"go on from the newest checkpoint with: {resume}")
 
 
 def unfinished(file: Any) -> dict[str, Any]:
