@@ -32,6 +32,7 @@ LAYERS = [
     | {"system", "earlier", "assembly", "grow"}
     | {
         "session",
+        "watchdog",
         "signals",
         "health",
         "report",

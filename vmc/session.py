@@ -30,6 +30,7 @@ from vmc.runlog import RunLog
 from vmc.sections import seconds as time_limit
 from vmc.signals import FULL_DISK, REASONS, StopFlag, queue_limit
 from vmc.stats import Estimate
+from vmc.watchdog import Watchdog
 
 #: Seconds that one dispatch should take at most, so that the host can look.
 LOOK_SECONDS = 1.5
@@ -155,7 +156,7 @@ class Session:
         )
         self._health.look(self.series, say=False)
         self._ended = False
-        self._watchdog = cluster.Watchdog(60 * built.job.run.stuck_minutes)
+        self._watchdog = Watchdog(60 * built.job.run.stuck_minutes)
 
     @property
     def seconds(self) -> float:
