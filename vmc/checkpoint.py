@@ -60,8 +60,12 @@ def atomic_h5(path: Path) -> Iterator[h5py.File]:
     """
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
-        with h5py.File(temporary, "w", locking="best-effort") as file:
+        # In memory: HDF5 that meets a full disk crashes the process sooner or later.
+        with h5py.File(temporary, "w", driver="core", backing_store=False) as file:
             yield file
+            file.flush()
+            image = file.id.get_file_image()
+        temporary.write_bytes(image)
         _sync(temporary)
         os.replace(temporary, path)
     except BaseException:

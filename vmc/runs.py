@@ -253,7 +253,7 @@ CHANGEABLE: dict[str, set[str] | None] = {
     "optimizer": None,
     "sampler": {"n_samples", "n_sweeps"},
     "run": {"n_steps", "max_time", "checkpoint_minutes", "stuck_minutes"}
-    | {"steps_per_dispatch", "chunk"},
+    | {"steps_per_dispatch", "chunk", "on_full_disk"},
     "measure": None,
 }
 

@@ -266,6 +266,15 @@ def test_ranks_of_slurm_need_no_mpi(tmp_path: Path) -> None:
     assert_same(tmp_path / "one", tmp_path / "run", 1e-10)
 
 
+def test_an_mpirun_of_another_mpi_is_refused(tmp_path: Path) -> None:
+    """Its ranks would each be alone in the world of the library that is loaded."""
+    job = write_job(tmp_path, "job.toml", out="run")
+    done = run(1, vmc("run", job), tmp_path, PMI_SIZE="2", PMI_RANK="0")
+    assert done.returncode == 2, done.stderr
+    assert "MPICH started 2 ranks, but the library of mpi4py (Open MPI" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_script_without_start_cluster_is_refused(tmp_path: Path) -> None:
     write_job(tmp_path, "job.toml", out="run")
     text = SCRIPT.format(fault="pass").replace("vmc.start_cluster()", "")

@@ -156,7 +156,9 @@ def warn(messages: Iterable[str]) -> None:
 def note(message: str) -> None:
     """A line for people, to standard error, once for all ranks."""
     if launch().is_first:
-        print(message, file=sys.stderr, flush=True)
+        # It may go to a file on a full disk, which must not end a run.
+        with contextlib.suppress(OSError):
+            print(message, file=sys.stderr, flush=True)
 
 
 def with_error(value: float, error: float) -> str:

@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from vmc.cli.console import note, with_error
-from vmc.session import Info
+
+if TYPE_CHECKING:
+    from vmc.session import Info
 
 #: Seconds between plain lines, for short and for long runs.
 FIRST_LINES = 2.0

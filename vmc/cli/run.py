@@ -70,6 +70,7 @@ def finish(
     from vmc.cli.progress import progress
     from vmc.cli.report import headline, print_report
     from vmc.cluster import describe
+    from vmc.signals import FULL_DISK
 
     folder = session.folder
     assert folder is not None
@@ -91,7 +92,8 @@ def finish(
         print_report(output, result.report)
     if result.status == "stopped":
         console.note(
-            f"stopped by {result.reason} after step {result.report['n_steps']}, saved; "
+            f"stopped by {result.reason} after step {result.report['n_steps']}"
+            f"{'' if result.reason == FULL_DISK else ', saved'}; "
             f"go on with: vmc resume {folder}"
         )
         raise typer.Exit(console.STOPPED)
