@@ -21,7 +21,7 @@ def require() -> None:
         JobError: matplotlib is not installed.
     """
     try:
-        import matplotlib.figure  # noqa: F401
+        import matplotlib.figure  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise JobError(
             "--plot needs matplotlib: pip install 'nqs-vmc[plots]'"
@@ -50,7 +50,7 @@ def draw(
             cannot be written.
     """
     require()
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
 
     if not means:
         raise JobError("--plot: no point of the sweep is done yet")
