@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before JAX or NumPy is imported, and over whatever the caller's shell says: the
@@ -13,7 +14,7 @@ _FLAG = "--xla_force_host_platform_device_count"
 _KEPT = [f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(_FLAG)]
 os.environ["XLA_FLAGS"] = " ".join([*_KEPT, f"{_FLAG}={N_DEVICES}"])
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -31,6 +32,14 @@ def strict_bench() -> None:
     """Fail at once where another plugin started JAX before this file."""
     assert jax.device_count() == N_DEVICES, "JAX was started before tests/conftest.py"
     assert jax.config.read("jax_enable_x64")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_freed() -> Iterator[None]:
+    """Compiled programs keep memory maps, of which a process has 65,530."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_what_cannot_be_started_from(earlier: Path, tmp_path: Path) -> None:
         vmc.build(job(ansatz=MPS, run=nowhere)).first_state()
 
 
+@pytest.mark.slow
 def test_a_run_proposes_for_another_ansatz(earlier: Path) -> None:
     sampler = {"name": "independent", "proposal": str(earlier)}
     result = vmc.run(job(ansatz={"name": "jastrow"}, sampler=sampler))

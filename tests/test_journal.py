@@ -91,6 +91,7 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("compiled_once")
+@pytest.mark.slow
 def test_the_log_of_a_run_that_is_stopped_and_resumed(
     job: vmc.Job, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_the_wave_function_is_what_it_was() -> None:
 
 
 @pytest.mark.usefixtures("signals_and_environment", "compiled_once")
+@pytest.mark.slow
 def test_measure_and_resume(copy: Path) -> None:
     before = (copy / "run.h5").read_bytes()
     energy = invoke("measure", copy, "--n-samples", "4096", "--json").json["energy"]

@@ -169,12 +169,14 @@ class Runner:
     # ---- ending ------------------------------------------------------------------
 
     def _pass_on(self) -> None:
-        """The signal that asked us to stop, once to every process."""
+        """The signal that asked us to stop, once to every process.
+
+        Children of a shell's background job ignore SIGINT: they get SIGTERM instead.
+        """
         if self._stop.requested and not self._told:
             self._told = True
-            name = str(self._stop.reason)
-            number = getattr(signal, name, signal.SIGTERM)
-            self._signal(number)
+            usr1 = self._stop.reason == signal.SIGUSR1.name
+            self._signal(signal.SIGUSR1 if usr1 else signal.SIGTERM)
 
     def _signal(self, number: int) -> None:
         for going in self._going:

@@ -33,6 +33,7 @@ class Watchdog:
         self._last: float | None = None
         self._what = ""
         self._thread: threading.Thread | None = None
+        self._over = False
 
     def beat(self, what: str) -> None:
         """There was progress; the next is due within the limit.
@@ -46,8 +47,8 @@ class Watchdog:
             self._thread.start()
 
     def stop(self) -> None:
-        """No limit from now on."""
-        self._last = None
+        """No limit from now on; the thread ends."""
+        self._last, self._over = None, True
 
     @contextlib.contextmanager
     def asleep(self) -> Iterator[None]:
@@ -60,7 +61,7 @@ class Watchdog:
                 self.beat(self._what)
 
     def _watch(self) -> None:
-        while True:
+        while not self._over:
             time.sleep(min(1.0, self._seconds / 4))
             last = self._last
             if last is not None and time.monotonic() - last > self._seconds:

@@ -27,7 +27,11 @@ def model(ansatz: dict[str, Any], p: int, n_samples: int) -> Step:
 
 @pytest.mark.parametrize(
     ("ansatz", "n_samples"),
-    [(RBM, 256), pytest.param(RBM, 1024, marks=pytest.mark.slow), (MLP, 256)],
+    [
+        pytest.param(RBM, 256, marks=pytest.mark.slow),
+        pytest.param(RBM, 1024, marks=pytest.mark.slow),
+        (MLP, 256),
+    ],
 )
 def test_bytes_of_a_step(ansatz: dict[str, Any], n_samples: int) -> None:
     job = vmc.Job(
