@@ -163,8 +163,10 @@ class VMC:
             params = given
             if params is None:
                 params = self.wavefunction.init(derive(key, Purpose.PARAMS))
-            # Unlike nodes may differ in the last bit.
-            params = distributed.from_first(params)
+            # Unlike nodes may differ in the last bit; devices of one process do not.
+            # (A sum over devices of constants makes XLA:CPU abort.)
+            if jax.process_count() > 1:
+                params = distributed.from_first(params)
             return params, self.optimizer.init(params), self.sampler.init(key, params)
 
         specs = (REPLICATED, REPLICATED, BY_WALKER)
