@@ -200,6 +200,7 @@ def test_a_job_in_the_marshall_gauge(name: str, dtype: str) -> None:
         pytest.param(convac, {"channels": 4}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_256_sites_against_samples(factory: Any, keys: dict) -> None:
     n, count = 256, 64
     space = spins(n)

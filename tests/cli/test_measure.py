@@ -32,6 +32,7 @@ def run(text: str) -> tuple[Path, Outcome]:
     return Path("done"), outcome
 
 
+@pytest.mark.slow
 def test_exact_values_of_a_run(compiled_once: None) -> None:
     folder, outcome = run(CHAIN)
     sampled = outcome.json
