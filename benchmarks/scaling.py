@@ -74,8 +74,15 @@ def best(function: Callable[[], Any], repeats: int) -> float:
 def traffic(text: str) -> dict[str, int]:
     """Bytes of the results of the collectives in a compiled program, by kind.
 
-    "count" is their number: each costs a latency besides.
+    "count" is their number: each costs a latency besides.  Branches of conditionals do
+    not count: they gather a matrix whose Cholesky decomposition has failed.
     """
+    branches = set(re.findall(r"(?:true|false)_computation=%([\w.-]+)", text))
+    for names in re.findall(r"branch_computations={([^}]*)}", text):
+        branches |= set(re.findall(r"%([\w.-]+)", names))
+    bodies = re.split(r"\n(?=(?:ENTRY )?%[\w.-]+ \()", text)
+    bodies = [x for x in bodies if x.split(" ")[0].lstrip("%") not in branches]
+    text = "\n".join(bodies)
     found = dict.fromkeys((*COLLECTIVES, "count"), 0)
     pattern = re.compile(
         r"= \(?([^=]*?)\)? (" + "|".join(COLLECTIVES) + r")(-start)?\("

@@ -9,7 +9,13 @@ Rates are assumptions, named in `Machine`; nothing here was measured on GPUs.
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vmc.blocked import PANELS, WIDTH
 
 Method = Literal["dense", "factored", "columns", "cg-parameters", "cg-samples"]
 METHODS: tuple[Method, ...] = (
@@ -78,10 +84,12 @@ class Step:
         if self.method == "dense":
             reduce += float(p) ** 2 * b
         elif self.method == "factored":
-            gather = float(ns) * self.factors * b + float(ns) ** 2 * b
+            reduce += ns * b  # means over the columns of T
+            gather = float(ns) * self.factors * b + self.panels(devices)[0] * b
         elif self.method == "columns":
+            reduce += ns * b
             turn, scatter = ns * p * b / devices, float(ns) ** 2 * b / devices
-            gather = float(ns) ** 2 * b
+            gather = self.panels(devices)[0] * b
         else:
             # Two right-hand sides: the force, and the probe of the noise.
             reduce += 2.0 * self.iterations * p * b
@@ -95,8 +103,23 @@ class Step:
         }
         return {kind: size for kind, size in found.items() if size}
 
-    def collectives(self) -> int:
+    def panels(self, devices: int) -> tuple[float, int, int]:
+        """Numbers in the panels of the Cholesky decomposition, how many, their width.
+
+        See `vmc.blocked`.
+        """
+        m = self.samples // devices
+        each = max(1, -(-max(WIDTH, self.samples // PANELS) // devices))
+        width, total, count = float(each * devices), 0.0, 0
+        for start in range(0, m, each):
+            rest = float(self.samples - start * devices)
+            total, count = total + min(width, rest) * rest, count + 1
+        return total, count, int(width)
+
+    def collectives(self, devices: int) -> int:
         """How many collectives a step has, about."""
+        if self.method in ("factored", "columns"):
+            return 20 + 2 * self.panels(devices)[1]
         per_iteration = {"cg-parameters": 4, "cg-samples": 5}.get(self.method, 0)
         return 20 + 2 * per_iteration * self.iterations
 
@@ -106,10 +129,12 @@ class Step:
         scores = ns / devices * (self.factors or p) * b
         if self.method == "dense":
             return scores + 2.0 * p**2 * b
+        # Rows of T, the factor in panels, and those again in real numbers.
+        square = ns**2 * b * (2.0 / devices + 1.0 if devices > 1 else 2.0)
         if self.method == "factored":
-            return scores + ns * self.factors * b + 2.0 * ns**2 * b
+            return scores + ns * self.factors * b + square
         if self.method == "columns":
-            return 2 * scores + 2.0 * ns**2 * b + ns**2 * b
+            return 2 * scores + square + ns**2 * b
         return scores + 6.0 * p * b
 
     def seconds(self, devices: int, machine: Machine) -> float:
@@ -125,13 +150,18 @@ class Step:
         elif self.method in ("factored", "columns"):
             flops += real * near * ns * width
             solve = real * ns**3 / 6
+            if devices > 1:
+                # Products and panels are shared, pivot blocks and solves are not.
+                _, count, w = self.panels(devices)
+                flops += solve / devices
+                solve = real * (count * float(w) ** 3 / 6 + 2 * ns**2)
         else:
             flops += 2 * 2 * self.iterations * real * near * width
         wire = 0.0
         share = (devices - 1) / devices
         for kind, size in self.received(devices).items():
             wire += size * share * (2 if kind == "all-reduce" else 1)
-        latency = self.collectives() * machine.latency if devices > 1 else 0.0
+        latency = self.collectives(devices) * machine.latency if devices > 1 else 0.0
         return (
             flops / machine.multiply
             + solve / machine.factorise

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: import from below, and from its own layer as long as that makes no cycle.
 LAYERS = [
     {"base", "errors", "launch"},
-    {"space", "sectors", "keys", "distributed", "cluster", "chunking", "solvers"},
+    {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
+    | {"blocked", "solvers"},
     {"stats", "series", "flax_modules", "wavefunction", "moves"},
     {"samplers", "independent", "estimators", "geometry"},
     {"precondition", "optimizers", "observables", "step"},

@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -39,14 +40,14 @@ class Layout:
 
     Attributes:
         where: this process.
-        library: version line of the MPI library, "" without one.
+        mpi: version line of the MPI library, "" without one.
         n_devices: devices of all ranks.
         kind: kind of device.
         cores: of this rank, as the launcher gave them.
     """
 
     where: launch.Launch
-    library: str
+    mpi: str
     n_devices: int
     kind: str
     cores: int
@@ -63,15 +64,17 @@ def start(where: launch.Launch | None = None) -> Layout:
             missing, or accelerators cannot be shared evenly.
     """
     where = launch.launch() if where is None else where
-    library = ""
+    mpi = ""
     if where.is_parallel and not _started():
-        library = _join(where)
+        mpi = _join(where)
     import jax
 
+    before = _threads()
     devices, cores = jax.devices(), len(os.sched_getaffinity(0))
     if where.is_parallel and devices[0].platform == "cpu":
         _leave_single_core()
-    return Layout(where, library, len(devices), devices[0].device_kind, cores)
+        _step_back(_threads() - before)
+    return Layout(where, mpi, len(devices), devices[0].device_kind, cores)
 
 
 def start_cluster() -> Layout:
@@ -103,7 +106,7 @@ def _started() -> bool:
 def _join(where: launch.Launch) -> str:
     import jax
 
-    comm, library = _communicator(where)
+    comm, mpi = _communicator(where)
     keys: dict[str, Any] = {
         "num_processes": where.size,
         "process_id": where.rank,
@@ -123,7 +126,7 @@ def _join(where: launch.Launch) -> str:
     else:
         keys["cluster_detection_method"] = "slurm"
     jax.distributed.initialize(**keys)
-    return library
+    return mpi
 
 
 def _leave_single_core() -> None:
@@ -136,9 +139,30 @@ def _leave_single_core() -> None:
     if len(os.sched_getaffinity(0)) > 1:
         return
     everywhere = range(os.cpu_count() or 1)
-    for thread in os.listdir("/proc/self/task"):
+    for thread in _threads():
         with contextlib.suppress(OSError):  # it has ended, or may not move
-            os.sched_setaffinity(int(thread), everywhere)
+            os.sched_setaffinity(thread, everywhere)
+
+
+def _step_back(threads: set[int]) -> None:
+    """Give the thread of JAX's CPU collectives the lowest priority.
+
+    It spins while data waits that its own rank has not asked for yet, and keeps the
+    core from the thread that would ask.  Of the given threads it is the one that
+    polls; where the system does not tell, all stays as it is.
+    """
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            if "epoll" in Path(f"/proc/self/task/{thread}/wchan").read_text():
+                os.setpriority(os.PRIO_PROCESS, thread, 19)
+
+
+def _threads() -> set[int]:
+    """Threads of this process; none where there is no /proc."""
+    try:
+        return {int(name) for name in os.listdir("/proc/self/task")}
+    except OSError:
+        return set()
 
 
 def _communicator(where: launch.Launch) -> tuple[Any, str]:
@@ -356,4 +380,4 @@ def describe(layout: Layout, n_chains: int) -> str:
         f"{cores} core{'s'[: cores > 1]}{each}",
         f"{threads} OpenBLAS thread{'s'[: threads != '1']}",
     ]
-    return ", ".join(parts + [layout.library] * bool(layout.library))
+    return ", ".join(parts + [layout.mpi] * bool(layout.mpi))

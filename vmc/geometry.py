@@ -259,8 +259,8 @@ class Geometry:
         return distributed.total(jnp.conj(rows).T @ rows)
 
     @functools.cached_property
-    def t_matrix(self) -> Array:
-        """T, (n_rows, n_rows), on every device; rows ordered (part, sample).
+    def t_rows(self) -> Array:
+        """This device's rows of T, (parts, B, parts, Ns), parts = 1 or 2.
 
         Factored scores are small: all rows of them go to every device, which computes
         its rows of T.  Dense ones with more columns than samples are turned from rows
@@ -287,10 +287,21 @@ class Geometry:
             x = distributed.columns_of_rows(joined)
             full = self._parts(lambda conj: _times_transposed(x, x, conj))
             rows = rows + distributed.total_rows(full, axis=1)
-        full = distributed.gather(rows.astype(self.solve_dtype), axis=1)
-        full = full.reshape(self.n_rows, -1, self.n_samples)
+        return self._centre_both(rows.astype(self.solve_dtype))
+
+    def _centre_both(self, rows: Array) -> Array:
+        """Subtract means over rows and columns of T, and apply the weights."""
         weights = distributed.gather(self.weights)
-        return _centre_both(full, weights).reshape(self.n_rows, self.n_rows)
+        root = jnp.sqrt(weights)[None, None, None]
+        rows = (rows - jnp.tensordot(rows, weights, 1)[..., None]) * root
+        means = distributed.total(jnp.einsum("b,pb...->p...", self.weights, rows))
+        return (rows - means[:, None]) * self.root[None, :, None, None]
+
+    @property
+    def t_matrix(self) -> Array:
+        """T, (n_rows, n_rows), on every device; rows ordered (part, sample)."""
+        full = distributed.gather(self.t_rows, axis=1)
+        return full.reshape(self.n_rows, self.n_rows)
 
     def _parts(self, gram: Callable[[bool], Any]) -> Array:
         """Uncentred, unweighted T of some rows, (row parts, rows, column parts, Ns).
@@ -314,12 +325,3 @@ class Geometry:
         """Inverse of `gather_rows`: this device's rows, (1 or 2, B)."""
         parts = vector.reshape(-1, self.n_samples)
         return distributed.local_rows(parts, self.n_local, axis=1)
-
-
-def _centre_both(full: Array, weights: Array) -> Array:
-    """T from (parts * Ns, parts, Ns): subtract means on both sides, apply weights."""
-    root, shape = jnp.sqrt(weights), full.shape
-    full = (full - jnp.tensordot(full, weights, 1)[..., None]) * root[None, None, :]
-    full = full.reshape(-1, weights.shape[0], *shape[1:])
-    means = jnp.einsum("b,pb...->p...", weights, full)
-    return ((full - means[:, None]) * root[None, :, None, None]).reshape(shape)

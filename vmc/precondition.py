@@ -281,7 +281,10 @@ def _kernel_step(
         out = geometry.apply(geometry.adjoint(geometry.scatter_rows(v)))
         return geometry.gather_rows(out).astype(dtype)
 
-    factored = solve_by(_system(geometry, lambda: geometry.t_matrix, product, n), shift)
+    system = _system(geometry, lambda: geometry.t_matrix, product, n)
+    if distributed.n_devices() > 1:
+        system = system._replace(rows=lambda: geometry.t_rows)
+    factored = solve_by(system, shift)
     probe = _probe(n, dtype)
     rhs = geometry.gather_rows(rows).astype(dtype)
     y, z = _solve(factored, [rhs, probe])

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jax import Array, lax
 
+from vmc import blocked
 from vmc.errors import JobError
 
 
@@ -42,6 +43,8 @@ class System(NamedTuple):
         size: n.
         decide: takes a number on which control depends, and gives that of the first
             device: iterations must end on all of them together.
+        rows: () -> rows of this device where several have a part of A each, as
+            `vmc.blocked.cholesky` takes them; None: A is in one place.
     """
 
     matrix: Callable[[], Array]
@@ -49,6 +52,7 @@ class System(NamedTuple):
     trace: Array
     size: int
     decide: Callable[[Array], Array] = lambda x: x
+    rows: Callable[[], Array] | None = None
 
     @classmethod
     def of(cls, matrix: Array) -> System:
@@ -65,26 +69,33 @@ CG_TOLERANCE = 1e-10
 CG_ITERATIONS = 2000
 
 
-def cholesky(matrix: Array, shift: Array) -> Factored:
+def cholesky(system: System, shift: Array) -> Factored:
     """Cholesky; where it fails, the eigendecomposition takes over.
 
     The condition number is estimated by the diagonal of the factor.
     """
-    n = matrix.shape[0]
-    factor = jnp.linalg.cholesky(_shifted(matrix, shift), symmetrize_input=False)
-    diagonal = jnp.abs(jnp.diagonal(factor))
-    failed = ~jnp.all(jnp.isfinite(diagonal))
+    if system.rows is None:
+        matrix = _shifted(system.matrix(), shift)
+        factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+        diagonal = jnp.abs(jnp.diagonal(factor))
+
+        def substitute(b: Array) -> Array:
+            return jsl.cho_solve((factor, True), b)
+    else:
+        diagonal, substitute = blocked.cholesky(system.rows(), shift)
+    ok = jnp.where(jnp.all(jnp.isfinite(diagonal)), 1.0, 0.0)
+    failed = system.decide(ok) == 0
 
     def by_eigh(b: Array, _: Array) -> Array:
-        return eigh(matrix, shift).solve(b)
+        return eigh(system.matrix(), shift).solve(b)
 
     def solve(b: Array) -> Array:
         # Outside the branches, whose arguments XLA:CPU transposes and copies.
-        x = jsl.cho_solve((factor, True), b)
-        return lax.cond(failed, by_eigh, lambda b, x: x, b, x)
+        return lax.cond(failed, by_eigh, lambda b, x: x, b, substitute(b))
 
     ratio = (jnp.max(diagonal) / jnp.min(diagonal)) ** 2
-    return Factored(solve, jnp.where(failed, jnp.inf, ratio), jnp.asarray(n))
+    condition = jnp.where(failed, jnp.inf, ratio)
+    return Factored(solve, condition, jnp.asarray(system.size))
 
 
 def eigh(matrix: Array, shift: Array, cutoff: float = 1e-14) -> Factored:
@@ -149,13 +160,13 @@ def by_name(name: str) -> Solver:
         JobError: there is no solver of that name.
     """
 
-    def direct(method: Callable[[Array, Array], Factored]) -> Solver:
-        return lambda system, shift: method(system.matrix(), shift)
+    def in_full(system: System, shift: Array) -> Factored:
+        return eigh(system.matrix(), shift)
 
     table: dict[str, Solver] = {
-        "auto": direct(cholesky),
-        "cholesky": direct(cholesky),
-        "eigh": direct(eigh),
+        "auto": cholesky,
+        "cholesky": cholesky,
+        "eigh": in_full,
         "cg": cg,
     }
     if name not in table:

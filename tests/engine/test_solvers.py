@@ -62,7 +62,7 @@ def test_cholesky_survives_an_indefinite_matrix(dtype: str) -> None:
 
     @jax.jit
     def run(matrix, b):
-        factored = cholesky(matrix, jnp.asarray(1e-9))
+        factored = cholesky(System.of(matrix), jnp.asarray(1e-9))
         return factored.solve(b), factored.condition
 
     x, condition = run(matrix, b)
@@ -86,8 +86,8 @@ def test_eigh_drops_what_is_rounding(shift: float) -> None:
 def test_a_zero_matrix_gives_no_step() -> None:
     """Scores that all vanish (or do not vary) leave the parameters alone."""
     zero = jnp.zeros((4, 4))
-    for method in (cholesky, eigh):
-        x = method(zero, jnp.asarray(0.0)).solve(jnp.ones((4, 1)))
+    for name in ("cholesky", "eigh"):
+        x = by_name(name)(System.of(zero), jnp.asarray(0.0)).solve(jnp.ones((4, 1)))
         np.testing.assert_array_equal(x, 0)
 
 
