@@ -1,12 +1,12 @@
 """Tree tensor network: fast paths against naive evaluation, in the same run.
 
-Prints, for each size, wall and CPU milliseconds and their ratios of: all single flips,
-all nearest-neighbour exchanges, and the kernel O O^T of stochastic reconfiguration,
-from sigma on, the sweep up of the tree included.  Naive means one full evaluation per
+Prints one JSON object: for each size, milliseconds and their ratios of all single
+flips, all nearest-neighbour exchanges, and the kernel O O^T of stochastic
+reconfiguration, from sigma on, the sweep up of the tree included.  Naive means one full evaluation per
 changed configuration, all in one call, and the dense score matrix by automatic
 differentiation; "chunked" is the fallback of the package, which makes the same
 evaluations in portions that fit the cache of the machine.  Run
-``python benchmarks/trees.py [N D B ...]`` on a quiet machine.
+``python benchmarks/trees.py [--sizes N D B ...]`` on a quiet machine.
 
 In operations the N flips cost N sweeps up against one up and one down: a ratio of N / 2
 means that both sides run equally close to the machine's rate.  Tables of the lowest
@@ -16,6 +16,11 @@ naive side has none, as log psi has none.
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import json
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -35,7 +40,9 @@ from vmc.geometry import _gram
 from vmc.space import spins
 from vmc.wavefunction import from_functions
 
-SIZES = ((64, 16, 256), (128, 16, 128))
+SIZES = ((64, 16, 256), (128, 16, 128), (128, 16, 256))
+
+Row = dict[str, Any]
 
 
 def best(fn: Callable[[], Any], repeats: int) -> tuple[float, float]:
@@ -52,16 +59,19 @@ def best(fn: Callable[[], Any], repeats: int) -> tuple[float, float]:
     return 1e3 * min(wall), 1e3 * (time.process_time() - cpu) / repeats
 
 
-def compare(label: str, naive: Callable[[], Array], fast: Callable[[], Array]) -> None:
-    """Print both times, their ratios and the difference of the results."""
+def compare(naive: Callable[[], Array], fast: Callable[[], Array]) -> Row:
+    """Both times, their ratios and the difference of the results."""
     a, b = naive(), fast()
     gap = float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
     slow, quick = best(naive, 5), best(fast, 60)
+    row: Row = {"difference": float(f"{gap:.1e}")}
     for kind, s, q in zip(("wall", "cpu"), slow, quick):
-        print(
-            f"{label:14s} {kind:4s} {s:9.2f} -> {q:8.2f} ms {s / q:6.1f} x", end="   "
-        )
-    print(f"difference {gap:.1e}", flush=True)
+        row[kind] = {
+            "naive_ms": round(s, 2),
+            "fast_ms": round(q, 2),
+            "ratio": round(s / q, 1),
+        }
+    return row
 
 
 def evaluated(
@@ -80,7 +90,7 @@ def evaluated(
     return lambda: compiled(params, sigma)
 
 
-def run(n_sites: int, bond: int, n_batch: int) -> None:
+def run(n_sites: int, bond: int, n_batch: int) -> Row:
     """All comparisons at one size."""
     problem = Problem(spins(n_sites), dtype="real")
     wf = ttn(problem, bond_dimension=bond)
@@ -91,7 +101,7 @@ def run(n_sites: int, bond: int, n_batch: int) -> None:
     sigma = jnp.asarray(np.array([rng.permutation(half) for _ in range(n_batch)]))
     i = np.arange(n_sites, dtype=np.int32)
     tables = {"all flips": i[:, None], "all exchanges": np.stack([i[:-1], i[1:]], 1)}
-    print(f"N = {n_sites}, D = {bond}, B = {n_batch}")
+    found: Row = {"sites": n_sites, "bond_dimension": bond, "samples": n_batch}
     for label, sites in tables.items():
         moves = Moves(jnp.asarray(sites), jnp.ones(sites.shape, jnp.int8))
 
@@ -103,8 +113,8 @@ def run(n_sites: int, bond: int, n_batch: int) -> None:
             compiled = jax.jit(both)
             return lambda: compiled(params, sigma, moves)
 
-        compare(label, evaluated(wf, params, sigma, sites), ratios(wf))
-        compare("  chunked", ratios(slow), ratios(wf))
+        found[label] = compare(evaluated(wf, params, sigma, sites), ratios(wf))
+        found[f"{label}, chunked"] = compare(ratios(slow), ratios(wf))
 
     def kernel(w: Any) -> Callable[[], Array]:
         def gram(params: Any, sigma: Array) -> Array:
@@ -117,7 +127,8 @@ def run(n_sites: int, bond: int, n_batch: int) -> None:
     def one(factors: tuple[Array, ...]) -> Array:
         return _gram(factors, factors, conjugate=False).real
 
-    compare("kernel O O^T", kernel(slow), kernel(wf))
+    found["kernel O O^T"] = compare(kernel(slow), kernel(wf))
+    return found
 
 
 def _is_factors(x: Any) -> bool:
@@ -126,11 +137,19 @@ def _is_factors(x: Any) -> bool:
 
 def main() -> None:
     """Run the sizes of the command line, or the usual ones."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", help="N D B, N D B, ...")
+    numbers = parser.parse_args().sizes or [x for size in SIZES for x in size]
     jax.config.update("jax_enable_x64", True)
-    numbers = [int(x) for x in sys.argv[1:]]
-    sizes = list(zip(numbers[::3], numbers[1::3], numbers[2::3])) or SIZES
-    for size in sizes:
-        run(*size)
+    host = {
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
+    sizes = zip(numbers[::3], numbers[1::3], numbers[2::3])
+    rows = [run(*size) for size in sizes]
+    print(json.dumps({"host": host, "sizes": rows}, indent=1))
 
 
 if __name__ == "__main__":
