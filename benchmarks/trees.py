@@ -2,10 +2,10 @@
 
 Prints one JSON object: for each size, milliseconds and their ratios of all single
 flips, all nearest-neighbour exchanges, and the kernel O O^T of stochastic
-reconfiguration, from sigma on, the sweep up of the tree included.  Naive means one full evaluation per
-changed configuration, all in one call, and the dense score matrix by automatic
-differentiation; "chunked" is the fallback of the package, which makes the same
-evaluations in portions that fit the cache of the machine.  Run
+reconfiguration, from sigma on, the sweep up of the tree included.  Naive means one
+full evaluation per changed configuration, all in one call, and the dense score matrix
+by automatic differentiation; "chunked" is the fallback of the package, which makes the
+same evaluations in portions that fit the cache of the machine.  Run
 ``python benchmarks/trees.py [--sizes N D B ...]`` on a quiet machine.
 
 In operations the N flips cost N sweeps up against one up and one down: a ratio of N / 2
