@@ -1,14 +1,14 @@
 """Convolutional arithmetic circuits with overlapping windows.
 
-y^l_g(j) = prod_{k in [0, K)^d} <W^l_{g k}, y^{l-1}(j + k)>,  l = 1 ... L, with the
+y^l_g(j) = prod_{k in [0, K)^d} <W^l_{g k}, y^{l-1}(S j + k)>,  l = 1 ... L, with the
 one-hot vectors of sigma as y^0 and psi = <a, prod_j y^L(j)> (arXiv:1803.09780).
 Positions wrap around periodic directions; across an open edge the factors outside
-the lattice are left out.  With all directions periodic psi is exactly invariant
-under translations.
+the grid are left out.  A stride S > 1 leaves ceil(n / S) positions of n.  With S = 1
+and all directions periodic psi is exactly invariant under translations.
 
-All vectors are scaled.  A move changes layer l only at the positions j with
-i - l (K - 1) <= j <= i: where these are few, the cache keeps all layers and a move
-recomputes its light cone.
+All vectors are scaled.  A move changes few positions of a layer, those in its light
+cone; for S = 1 they are j with i - l (K - 1) <= j <= i.  Where these are few, the cache
+keeps all layers and a move recomputes only them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import sparse
 
 from ansatze.mps import check_translations
 from ansatze.scaled import (
@@ -48,7 +49,7 @@ class ConeCache(NamedTuple):
     """Every layer of every walker.
 
     Attributes:
-        layers: y^1 ... y^L as scaled vectors, (N, B, r_l) and (N, B).
+        layers: y^1 ... y^L as scaled vectors, (n_l, B, r_l) and (n_l, B).
         log_psi: complex (B,).
     """
 
@@ -62,6 +63,7 @@ def overlapping_convac(
     channels: int | Sequence[int] = 4,
     kernel_size: int = 2,
     depth: int = 2,
+    stride: int = 1,
 ) -> WaveFunction:
     """Overlapping convolutional arithmetic circuit on a grid of any dimension.
 
@@ -75,22 +77,22 @@ def overlapping_convac(
         channels: r_l, one number or one per layer.
         kernel_size: K.
         depth: L.
+        stride: S, at most K, of every layer.  A larger one costs less and lowers the
+            entanglement from a volume to an area law.
 
     Raises:
         JobError: numbers that make no sense, a lattice with several sites per cell,
             unequal sites, or a symmetry beyond translations of a periodic grid.
     """
-    net = _Net.of(problem, channels, kernel_size, depth)
+    net = _Net.of(problem, channels, kernel_size, depth, stride)
     wave_function = from_functions(
         net.init,
         net.log_psi,
         problem=problem,
         range="complex" if problem.dtype == "complex" else "real",
     )
-    if (
-        sum(net.cone_size(k + 1) for k in range(depth))
-        > WORTHWHILE * depth * net.n_sites
-    ):
+    work = sum(math.prod(shape) for shape in net.shapes[1:])
+    if sum(net.cone_sizes) > WORTHWHILE * work:
         return wave_function
     return wave_function._replace(
         cache=net.cache,
@@ -109,15 +111,27 @@ class _Net:
     periodic: tuple[bool, ...]
     channels: tuple[int, ...]
     kernel: int
+    stride: int
     local_dim: int
 
     @classmethod
     def of(
-        cls, problem: Problem, channels: int | Sequence[int], kernel: int, depth: int
+        cls,
+        problem: Problem,
+        channels: int | Sequence[int],
+        kernel: int,
+        depth: int,
+        stride: int,
     ) -> _Net:
-        for name, value in (("kernel_size", kernel), ("depth", depth)):
+        sizes = {"kernel_size": kernel, "depth": depth, "stride": stride}
+        for name, value in sizes.items():
             if value < 1:
                 raise JobError(f"{name} is {value}; it is a positive integer")
+        if stride > kernel:
+            raise JobError(
+                f"stride {stride} is larger than kernel_size {kernel}: the windows "
+                f"would leave sites out. A stride is at most {kernel}"
+            )
         shape, periodic = grid_of(problem, "overlapping_convac")
         net = cls(
             problem,
@@ -125,6 +139,7 @@ class _Net:
             periodic,
             channel_list(channels, depth),
             kernel,
+            stride,
             equal_dim(problem, "overlapping_convac"),
         )
         if kernel > min(shape):
@@ -132,8 +147,19 @@ class _Net:
                 f"kernel_size {kernel} is larger than the grid {shape}; it is at most "
                 f"{min(shape)}"
             )
+        needed = sum(math.prod(shape) > 1 for shape in net.shapes[:-1])
+        if stride > 1 and depth > needed:
+            raise JobError(
+                f"depth is {depth}, but with stride {stride} one position is left "
+                f"after {needed} layers on the grid {shape}. Use depth = {needed}"
+            )
         if problem.symmetry is not None:
             cure = 'Use symmetry = "none".'
+            if stride > 1:
+                raise JobError(
+                    f"an overlapping ConvAC with stride {stride} is not invariant "
+                    f"under translations. {cure}"
+                )
             if not all(periodic):
                 raise JobError(
                     "an overlapping ConvAC is invariant under translations only where "
@@ -152,49 +178,63 @@ class _Net:
         axes = itertools.product(range(self.kernel), repeat=len(self.shape))
         return np.array(list(axes), np.int32)
 
-    def shifted(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Site at every site's position plus each step, and whether it exists.
-
-        Args:
-            steps: int (n, d).
-
-        Returns:
-            int32 (n, N), clipped to valid sites, and bool (n, N).
-        """
-        grid = np.stack(np.unravel_index(np.arange(self.n_sites), self.shape), axis=-1)
-        target = grid[None] + steps[:, None]
-        size = np.array(self.shape)
-        outside = (target < 0) | (target >= size)
-        valid = ~np.any(outside & ~np.array(self.periodic), axis=-1)
-        strides = np.cumprod([1, *self.shape[:0:-1]])[::-1]
-        return np.asarray((target % size) @ strides, np.int32), valid
+    @functools.cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The grids of y^0 ... y^L."""
+        out = [self.shape]
+        for _ in self.channels:
+            out.append(tuple(-(-n // self.stride) for n in out[-1]))
+        return tuple(out)
 
     @functools.cached_property
-    def window(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sites of the window of every position, (K^d, N), and which exist."""
-        return self.shifted(self.offsets)
+    def windows(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """For every layer, what each of its n_l positions reads of the one below.
 
-    def cone_width(self, layer: int) -> list[int]:
-        """Extent along every direction of what one site changes in a layer."""
-        return [min(layer * (self.kernel - 1) + 1, n) for n in self.shape]
+        Positions, int32 (K^d, n_l), clipped to valid ones, and whether they exist,
+        bool (K^d, n_l).
+        """
+        out = []
+        for below, shape in itertools.pairwise(self.shapes):
+            grid = np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), -1)
+            target = self.stride * grid[None] + self.offsets[:, None]
+            size = np.array(below)
+            valid = ~np.any((target >= size) & ~np.array(self.periodic), axis=-1)
+            steps = np.cumprod([1, *below[:0:-1]])[::-1]
+            out.append((np.asarray((target % size) @ steps, np.int32), valid))
+        return tuple(out)
 
-    def cone_size(self, layer: int) -> int:
-        return math.prod(self.cone_width(layer))
+    @functools.cached_property
+    def cone_sizes(self) -> list[int]:
+        """Most positions of every layer that one site may change."""
+        width, out = [1] * len(self.shape), []
+        for shape in self.shapes[1:]:
+            # Where a stride does not divide a period, one more window meets the edge.
+            extra = self.stride > 1
+            width = [
+                min((w + self.kernel - 2) // self.stride + 1 + extra, n)
+                for w, n in zip(width, shape)
+            ]
+            out.append(math.prod(width))
+        return out
 
     @functools.cached_property
     def cones(self) -> tuple[np.ndarray, ...]:
-        """Positions that each site changes, int32 (N, cone size), for every layer.
+        """Positions that each site changes, int32 (N, most), for every layer.
 
-        Positions outside an open edge are replaced by the site itself, which is in
-        its own cone.
+        Shorter lists repeat their first entry.
         """
-        out = []
-        for layer in range(1, len(self.channels) + 1):
-            steps = itertools.product(*(range(w) for w in self.cone_width(layer)))
-            sites, valid = self.shifted(-np.array(list(steps), np.int64))
-            own = np.arange(self.n_sites, dtype=np.int32)[None]
-            out.append(np.where(valid, sites, own).T)
-        return tuple(out)
+        reach, out = sparse.identity(self.n_sites, dtype=bool, format="csr"), []
+        for (below, valid), shape in zip(self.windows, self.shapes[1:]):
+            n_out = math.prod(shape)
+            above = np.broadcast_to(np.arange(n_out), below.shape)
+            ones = np.ones(int(valid.sum()), bool)
+            step = (ones, (below[valid], above[valid]))
+            reach = reach @ sparse.csr_matrix(step, (reach.shape[1], n_out))
+            lengths = np.diff(reach.indptr)
+            places = np.arange(lengths.max())[None]
+            places = np.where(places < lengths[:, None], places, 0)
+            out.append(reach.indices[reach.indptr[:-1, None] + places])
+        return tuple(np.asarray(x, np.int32) for x in out)
 
     def init(self, key: Key) -> Params:
         """Noise around 1, weaker where a weight enters psi more often."""
@@ -222,9 +262,11 @@ class _Net:
         x = (sigma.T[:, :, None] == values[None, None, :]).astype(dtype)
         return x, jnp.zeros(x.shape[:2], x.real.dtype)
 
-    def layer(self, weight: Array, x: Scaled, at: Array | None = None) -> Scaled:
-        """One layer at all positions, or at some, int (n,): (n, B, r), (n, B)."""
-        (v, scale), (sites, valid) = x, map(jnp.asarray, self.window)
+    def layer(
+        self, number: int, weight: Array, x: Scaled, at: Array | None = None
+    ) -> Scaled:
+        """Layer 1 ... L at all positions, or at some, int (n,): (n, B, r), (n, B)."""
+        (v, scale), (sites, valid) = x, map(jnp.asarray, self.windows[number - 1])
         if at is not None:
             sites, valid = sites[:, at], valid[:, at]
         out = out_scale = None
@@ -257,8 +299,8 @@ class _Net:
     def layers(self, params: Params, sigma: Array) -> tuple[Scaled, ...]:
         x = self.onehot(sigma, params["out"].dtype)
         out = []
-        for weight in params["weights"]:
-            x = self.layer(weight, x)
+        for number, weight in enumerate(params["weights"], 1):
+            x = self.layer(number, weight, x)
             out.append(x)
         return tuple(out)
 
@@ -280,9 +322,10 @@ class _Net:
         sites = jnp.where(sites < self.n_sites, sites, jnp.min(sites))
         sites = jnp.minimum(sites, self.n_sites - 1)
         layers = []
-        for weight, cone, old in zip(params["weights"], self.cones, cache.layers):
+        steps = zip(params["weights"], self.cones, cache.layers)
+        for number, (weight, cone, old) in enumerate(steps, 1):
             at = jnp.asarray(cone)[sites].reshape(-1)
-            new = self.layer(weight, x, at)
+            new = self.layer(number, weight, x, at)
             x = old[0].at[at].set(new[0]), old[1].at[at].set(new[1])
             layers.append(x)
         return ConeCache(tuple(layers), self.readout(params, layers[-1]))

@@ -38,6 +38,7 @@ def test_symmetry_depends_on_the_keys() -> None:
     assert built(ring)["symmetry"] == {"momentum": [0]}
     assert built(ring, periodic=False)["symmetry"] == "none"
     assert built({"name": "overlapping_convac"}, periodic=False)["symmetry"] == "none"
+    assert built({"name": "overlapping_convac", "stride": 2})["symmetry"] == "none"
     parts = [{"name": "jastrow"}, {"name": "rbm"}]
     even = {"momentum": [0], "spin_flip": 1}
     assert built({"name": "product", "parts": parts})["symmetry"] == even

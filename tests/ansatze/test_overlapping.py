@@ -1,6 +1,7 @@
 """Overlapping arithmetic circuits: definition, generic ranks, light cones."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,12 @@ def grid(shape: tuple[int, ...], periodic: bool, **keys) -> Problem:
 
 
 def by_definition(
-    params: dict, bits: np.ndarray, shape: tuple, periodic: bool, prime: int | None
+    params: dict,
+    bits: np.ndarray,
+    shape: tuple,
+    periodic: bool,
+    prime: int | None,
+    stride: int = 1,
 ) -> np.ndarray:
     """psi of configurations, bits (N, n): a product written as in the formula."""
 
@@ -37,20 +43,21 @@ def by_definition(
     for weight in params["weights"]:
         kernel = round(len(weight) ** (1 / len(shape)))
         new = {}
-        for s in sites:
+        below, shape = shape, tuple(-(-n // stride) for n in shape)
+        for s in itertools.product(*map(range, shape)):
             out = np.ones((weight.shape[1], bits.shape[1]), np.int64)
             steps = itertools.product(range(kernel), repeat=len(shape))
             for k, step in enumerate(steps):
-                t = tuple(a + b for a, b in zip(s, step))
+                t = tuple(stride * a + b for a, b in zip(s, step))
                 if periodic:
-                    t = tuple(a % n for a, n in zip(t, shape))
+                    t = tuple(a % n for a, n in zip(t, below))
                 if t in y:
                     out = times(out, matmul(weight[k], y[t]))
             new[s] = out
         y = new
-    total = np.ones_like(y[sites[0]])
-    for s in sites:
-        total = times(total, y[s])
+    total = np.ones_like(next(iter(y.values())))
+    for top in y.values():
+        total = times(total, top)
     return matmul(params["out"][None], total)[0]
 
 
@@ -109,6 +116,8 @@ def test_rank_on_a_square(region: list[int], rank: int) -> None:
     [
         ((7,), False, {"channels": [3, 2], "kernel_size": 3}),
         ((2, 4), True, {"channels": 2, "kernel_size": 2}),
+        ((7,), True, {"channels": [3, 2], "kernel_size": 3, "stride": 2}),
+        ((3, 4), False, {"channels": 2, "kernel_size": 3, "stride": 2}),
     ],
 )
 def test_amplitudes_by_definition(shape: tuple, periodic: bool, keys: dict) -> None:
@@ -116,30 +125,39 @@ def test_amplitudes_by_definition(shape: tuple, periodic: bool, keys: dict) -> N
     wf = overlapping_convac(problem, **keys)
     params = contract.random_params(wf)
     n = problem.space.n_sites
-    want = by_definition(params, all_bits(n), shape, periodic, None)
+    stride = keys.get("stride", 1)
+    want = by_definition(params, all_bits(n), shape, periodic, None, stride)
     got = amplitudes(wf, params, problem).reshape(-1)
     np.testing.assert_allclose(got / want, 1, atol=1e-11)
 
 
-@pytest.mark.slow
-def test_light_cones_on_an_open_square() -> None:
+@pytest.mark.parametrize(
+    ("shape", "periodic", "keys"),
+    [
+        pytest.param((4, 5), False, {}, marks=pytest.mark.slow),
+        # A period that the stride does not divide.
+        ((25,), True, {"kernel_size": 3, "stride": 2}),
+    ],
+)
+def test_light_cones(shape: tuple, periodic: bool, keys: dict) -> None:
     """Moves of one to three sites after a walk, on a grid with edges."""
-    problem = grid((4, 5), False, dtype="real")
-    one = case(overlapping_convac, problem, channels=3, depth=2)
+    problem = grid(shape, periodic, dtype="real")
+    one = case(overlapping_convac, problem, channels=3, depth=2, **keys)
+    n = math.prod(shape)
     # Weights near one: amplitudes of order one, so that ratios are well posed.
     params = jax.tree.map(lambda x: 1 + x, one.params)
     one = one._replace(params=params)
     rng = np.random.default_rng(7)
-    sites = np.array([[0, 20, 20], [3, 4, 20], [19, 0, 10], [12, 7, 6]], np.int32)
-    moves = Moves(sites, (sites < 20).astype(np.int8))
-    sigma = rng.choice(np.array([-1, 1], np.int8), (5, 20))
+    sites = np.array([[0, n, n], [3, 4, n], [n - 1, 0, 10], [12, 7, 6]], np.int32)
+    moves = Moves(sites, (sites < n).astype(np.int8))
+    sigma = rng.choice(np.array([-1, 1], np.int8), (5, n))
     cache = one.wf.cache(one.params, sigma)
     assert len(cache.layers) == 2, "no light cone is followed"
     for m in (1, 3, 2, 0, 3):
         accept = rng.random(5) < 0.5
         _, pending = one.wf.try_move(one.params, cache, sigma, moves[m])
         cache = one.wf.commit(cache, pending, jnp.asarray(accept))
-        after = contract.moved(sigma, moves, (2,) * 20)[m]
+        after = contract.moved(sigma, moves, (2,) * n)[m]
         sigma = np.where(accept[:, None], after, sigma)
     contract.check_ratios(one, cache, sigma, moves, 1e-11)
 
@@ -160,6 +178,8 @@ def test_translations_on_a_torus() -> None:
     assert np.abs(ratios[-1] - 1).max() > 1e-3
     with pytest.raises(JobError, match="all directions"):
         overlapping_convac(grid(shape, False, symmetry=np.array(perms)))
+    with pytest.raises(JobError, match="stride 2 is not invariant"):
+        overlapping_convac(problem, stride=2)
     with pytest.raises(JobError, match="translations only"):
         overlapping_convac(grid(shape, True, symmetry=np.arange(12)[None, ::-1]))
 
@@ -201,6 +221,9 @@ def test_4096_sites_in_extended_precision() -> None:
         ({"depth": 0}, "depth"),
         ({"kernel_size": 9}, "at most 6"),
         ({"channels": [2, 2, 2]}, "each of the 2 layers"),
+        ({"stride": 0}, "positive integer"),
+        ({"stride": 3}, "is at most 2"),
+        ({"stride": 2, "depth": 4}, "Use depth = 3"),
     ],
 )
 def test_refusals(keys: dict, message: str) -> None:

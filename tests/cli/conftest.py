@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +17,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from typer.testing import CliRunner
 
+import vmc
 from vmc.cli.main import app
 from vmc.signals import SIGNALS
 
@@ -119,3 +123,16 @@ def job_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+def loaded(use: str) -> set[str]:
+    """Modules that a fresh interpreter holds after some lines that may use ``app``."""
+    script = f"import sys\nfrom vmc.cli.main import app\n{use}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(vmc.__file__).parents[1])},
+    )
+    return set(done.stdout.splitlines()[-1].split())
