@@ -9,8 +9,10 @@ pinned to one core, several times in turn, and prints one JSON object:
 - the bytes that every collective of the compiled step carries, per device.
 
 An efficiency is t(1 rank) / t(2 ranks), of the smallest times, for weak scaling, and
-half of that ratio for strong scaling.  A rank on a busy core waits for nobody: run it
-on a quiet machine.
+half of that ratio for strong scaling.  Two cores that work at once may be slower than
+one: the same work is also timed in two processes beside one another that know nothing
+of each other, and "weak_efficiency_of_engine" takes their time for t(1 rank).  A rank
+on a busy core waits for nobody: run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -113,7 +115,7 @@ def worker(n_walkers: int) -> None:
     def draws() -> Any:
         return weak._measurement.walk(state.params, state.chains, state.key, path, 16)
 
-    result: dict[str, Any] = {"devices": n, "weak_ms": best(draws, 6) / 16}
+    result: dict[str, Any] = {"devices": n, "weak_ms": best(draws, 12) / 16}
     strong = vmc.build(job("W2", 1024)).vmc
     state = strong.init()
     holder = [state]
@@ -130,26 +132,47 @@ def worker(n_walkers: int) -> None:
     jax.distributed.shutdown() if jax.process_count() > 1 else None
 
 
-def start(n: int, n_walkers: int) -> dict[str, Any]:
-    """Run the worker on n ranks, one core each."""
-    env = os.environ | {
+def environment() -> dict[str, str]:
+    """Of the workers."""
+    return os.environ | {
         "OPENBLAS_NUM_THREADS": "1",
         "JAX_PLATFORMS": "cpu",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "PYTHONPATH": str(ROOT),
     }
+
+
+def start(n: int, n_walkers: int) -> dict[str, Any]:
+    """Run the worker on n ranks, one core each."""
     mpirun = Path(sys.executable).with_name("mpirun")
     command = [
         str(mpirun if mpirun.exists() else "mpirun"),
         *("--bind-to", "core", "-n", str(n)),
         *(sys.executable, __file__, "--worker", "--walkers", str(n_walkers)),
     ]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
     if not lines:
         raise SystemExit(f"no result from {n} ranks:\n{done.stderr[-3000:]}")
     return json.loads(lines[0].removeprefix("RESULT "))
+
+
+def beside(n_walkers: int) -> float:
+    """Weak milliseconds of two single processes at once, the slower one's."""
+    command = [sys.executable, __file__, "--worker", "--walkers", str(n_walkers)]
+    workers = [
+        subprocess.Popen(
+            [*command, "--core", str(core)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for core in sorted(os.sched_getaffinity(0))[:2]
+    ]
+    lines = [w.communicate()[0].splitlines()[-1] for w in workers]
+    return max(json.loads(x.removeprefix("RESULT "))["weak_ms"] for x in lines)
 
 
 def main() -> None:
@@ -158,12 +181,17 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true")
     parser.add_argument("--walkers", type=int, default=512, help="per rank, weak")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--core", type=int, help="of a worker without mpirun")
     keys = parser.parse_args()
+    if keys.core is not None:
+        os.sched_setaffinity(0, {keys.core})
     if keys.worker:
         worker(keys.walkers)
         return
     rows: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    control = []
     for _ in range(keys.repeats):
+        control.append(beside(keys.walkers))
         for n, found in rows.items():
             found.append(start(n, keys.walkers))
     times = {
@@ -174,6 +202,8 @@ def main() -> None:
     summary = {
         "weak_ms": weak,
         "weak_efficiency": weak[1] / weak[2],
+        "two_processes_beside_ms": min(control),
+        "weak_efficiency_of_engine": min(control) / weak[2],
         "strong_ms": strong,
         "strong_efficiency": strong[1] / strong[2] / 2,
         "bytes_per_step": {n: found[0]["bytes_per_step"] for n, found in rows.items()},

@@ -24,6 +24,35 @@ WIDTH = 256
 PANELS = 16
 
 
+class Shared(NamedTuple):
+    """A Hermitian matrix of p parts, each with the samples of D devices in turn.
+
+    Attributes:
+        parts: p.
+        n_local: B, samples of one device.
+        block: (start, stop) -> of this device's p * B rows those from start on, and
+            of every device's columns those from start to stop: (R, D * (stop - start)).
+    """
+
+    parts: int
+    n_local: int
+    block: Callable[[int, int], Array]
+
+    @classmethod
+    def of(cls, rows: Array) -> Shared:
+        """From all rows of this device, (p, B, p, D * B)."""
+        parts, n_local = rows.shape[:2]
+        count, m = distributed.n_devices(), parts * n_local
+        mine = rows.reshape(m, parts, count, n_local).transpose(0, 2, 1, 3)
+        mine = mine.reshape(m, count, m)
+
+        def block(start: int, stop: int) -> Array:
+            out = mine[start:, :, start:stop]
+            return out.reshape(len(out), -1)
+
+        return cls(parts, n_local, block)
+
+
 class Panel(NamedTuple):
     """Columns of the factor L of one pivot block.
 
@@ -40,36 +69,33 @@ class Panel(NamedTuple):
     far: Array
 
 
-def cholesky(rows: Array, shift: Array) -> tuple[Array, Callable[[Array], Array]]:
+def cholesky(matrix: Shared, shift: Array) -> tuple[Array, Callable[[Array], Array]]:
     """Factor (A + shift), and solve with it; inside `distributed.per_walker`.
 
     Args:
-        rows: rows of this device, (p, B, p, D * B): of p parts, each with the samples
-            of D devices one after the other.
+        matrix: A; only blocks of its lower triangle are asked for.
         shift: real scalar.
 
     Returns:
         The diagonal of L (n,), not finite where the matrix is not positive definite,
-        and b (n, c) -> x (n, c), both in the order of the columns; b and x are equal
-        on all devices.
+        and b (n, c) -> x (n, c), both ordered (part, device, sample); b and x are
+        equal on all devices.
     """
-    parts, n_local = rows.shape[:2]
-    count, m = distributed.n_devices(), parts * n_local
-    order = (parts, count, n_local)
-    mine = rows.reshape(m, *order).transpose(0, 2, 1, 3).reshape(m, count, m)
+    parts, n_local, count = matrix.parts, matrix.n_local, distributed.n_devices()
+    m, order = parts * n_local, (parts, count, n_local)
     width = max(1, -(-max(WIDTH, m * count // PANELS) // count))
     edges = [*range(0, m, width), m]
     panels: list[Panel] = []
     for start, stop in zip(edges, edges[1:]):
-        panels.append(_panel(mine, panels, start, stop, shift))
+        block = matrix.block(start, stop)
+        panels.append(_panel(block, panels, start, stop, shift))
 
     def arrange(x: Array) -> Array:
         return x.reshape(*order, -1).swapaxes(0, 1).reshape(count, m, -1)
 
     def restore(x: Array) -> Array:
-        return (
-            x.reshape(count, parts, n_local, -1).swapaxes(0, 1).reshape(m * count, -1)
-        )
+        x = x.reshape(count, parts, n_local, -1).swapaxes(0, 1)
+        return x.reshape(m * count, -1)
 
     def solve(b: Array) -> Array:
         return restore(_substitute(panels, edges, arrange(b)))
@@ -80,12 +106,10 @@ def cholesky(rows: Array, shift: Array) -> tuple[Array, Callable[[Array], Array]
 
 
 def _panel(
-    mine: Array, before: list[Panel], start: int, stop: int, shift: Array
+    block: Array, before: list[Panel], start: int, stop: int, shift: Array
 ) -> Panel:
-    """The panel of the rows start to stop of every device."""
-    count, size = mine.shape[1], stop - start
-    width = count * size
-    block = mine[start:, :, start:stop].reshape(-1, width)
+    """The panel of the rows start to stop of every device, from that block of A."""
+    count, size, width = distributed.n_devices(), stop - start, block.shape[1]
     done = 0
     for panel in before:
         # Rows of that panel begin where its pivots end.

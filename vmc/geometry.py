@@ -30,6 +30,7 @@ from jax import Array, lax
 
 from vmc import distributed
 from vmc.base import Params, ScoreFactors
+from vmc.blocked import Shared
 
 _LETTERS = "ijklmnop"
 
@@ -259,24 +260,35 @@ class Geometry:
         return distributed.total(jnp.conj(rows).T @ rows)
 
     @functools.cached_property
+    def _uncentred(self) -> list[ScoreFactors]:
+        """What T is made of; it is centred in the end.
+
+        Where products of factors, which cannot be centred before, set the accuracy,
+        raw factors let leaves share their products.
+        """
+        factored = any(len(f) > 1 for f in self._raw)
+        return self._raw if factored else self.factors
+
+    @functools.cached_property
+    def _wide(self) -> list[ScoreFactors]:
+        """Dense scores that travel by columns: those with more columns than samples."""
+        if distributed.n_devices() == 1:
+            return []
+        wide = [f for f in self._uncentred if len(f) == 1]
+        columns = sum(f[0].size // self.n_local for f in wide)
+        return wide if columns > self.n_samples else []
+
+    @functools.cached_property
     def t_rows(self) -> Array:
         """This device's rows of T, (parts, B, parts, Ns), parts = 1 or 2.
 
         Factored scores are small: all rows of them go to every device, which computes
-        its rows of T.  Dense ones with more columns than samples are turned from rows
-        into columns first (all_to_all): each device receives as many numbers as it
-        has, and the sum over devices goes to the rows.
+        its rows of T.  Wide dense ones are turned from rows into columns first
+        (all_to_all): each device receives as many numbers as it has, and the sum over
+        devices goes to the rows.
         """
-        # T is centred in the end.  Where products of factors, which cannot be centred
-        # before, set the accuracy, raw factors let leaves share their products.
-        factored = any(len(f) > 1 for f in self._raw)
-        factors = self._raw if factored else self.factors
-        wide: list[ScoreFactors] = []
-        if distributed.n_devices() > 1:
-            wide = [f for f in factors if len(f) == 1]
-            columns = sum(f[0].size // self.n_local for f in wide)
-            wide = wide if columns > self.n_samples else []
-        near = [f for f in factors if not wide or len(f) != 1]
+        wide = self._wide
+        near = [f for f in self._uncentred if not wide or len(f) != 1]
         rows = jnp.zeros((), self.real_dtype)
         if near:
             gathered = [tuple(distributed.gather(f) for f in b) for b in near]
@@ -288,6 +300,43 @@ class Geometry:
             full = self._parts(lambda conj: _times_transposed(x, x, conj))
             rows = rows + distributed.total_rows(full, axis=1)
         return self._centre_both(rows.astype(self.solve_dtype))
+
+    @property
+    def t_shared(self) -> Shared:
+        """T in blocks; where they can be had one by one, the upper ones are spared."""
+        if self.stacked or self._wide:
+            return Shared.of(self.t_rows)
+        count = distributed.n_devices()
+        near = self._uncentred
+
+        def everywhere(x: Array) -> Array:
+            return distributed.gather(x[None])
+
+        far = [tuple(everywhere(f) for f in block) for block in near]
+        # T less its means over rows and columns: O conj(<O>), and |<O>|^2 again.
+        means = [
+            distributed.total(_times_rows(block, self.weights, leaf.shape))
+            for block, leaf in zip(near, self.leaves)
+        ]
+        square = sum(jnp.sum(jnp.abs(x) ** 2) for x in means)
+        pairs = zip(near, means)
+        mean = jnp.asarray(sum(_times_vector(block, x) for block, x in pairs))
+        far_mean, far_root = everywhere(jnp.conj(mean)), everywhere(self.root)
+
+        def some(x: Array, start: int, stop: int) -> Array:
+            part = x[:, start:stop]
+            return part.reshape(count * (stop - start), *x.shape[2:])
+
+        def block(start: int, stop: int) -> Array:
+            out = jnp.zeros((), self.solve_dtype)
+            for f, g in zip(near, far):
+                columns = tuple(some(x, start, stop) for x in g)
+                out = out + _gram(tuple(x[start:] for x in f), columns, True)
+            out = out - mean[start:, None] - some(far_mean, start, stop)[None] + square
+            root = self.root[start:, None] * some(far_root, start, stop)[None]
+            return out.astype(self.solve_dtype) * root
+
+        return Shared(1, self.n_local, block)
 
     def _centre_both(self, rows: Array) -> Array:
         """Subtract means over rows and columns of T, and apply the weights."""

@@ -283,7 +283,7 @@ def _kernel_step(
 
     system = _system(geometry, lambda: geometry.t_matrix, product, n)
     if distributed.n_devices() > 1:
-        system = system._replace(rows=lambda: geometry.t_rows)
+        system = system._replace(shared=lambda: geometry.t_shared)
     factored = solve_by(system, shift)
     probe = _probe(n, dtype)
     rhs = geometry.gather_rows(rows).astype(dtype)

@@ -43,8 +43,7 @@ class System(NamedTuple):
         size: n.
         decide: takes a number on which control depends, and gives that of the first
             device: iterations must end on all of them together.
-        rows: () -> rows of this device where several have a part of A each, as
-            `vmc.blocked.cholesky` takes them; None: A is in one place.
+        shared: () -> A in parts on several devices; None: it is in one place.
     """
 
     matrix: Callable[[], Array]
@@ -52,7 +51,7 @@ class System(NamedTuple):
     trace: Array
     size: int
     decide: Callable[[Array], Array] = lambda x: x
-    rows: Callable[[], Array] | None = None
+    shared: Callable[[], blocked.Shared] | None = None
 
     @classmethod
     def of(cls, matrix: Array) -> System:
@@ -74,7 +73,7 @@ def cholesky(system: System, shift: Array) -> Factored:
 
     The condition number is estimated by the diagonal of the factor.
     """
-    if system.rows is None:
+    if system.shared is None:
         matrix = _shifted(system.matrix(), shift)
         factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
         diagonal = jnp.abs(jnp.diagonal(factor))
@@ -82,7 +81,7 @@ def cholesky(system: System, shift: Array) -> Factored:
         def substitute(b: Array) -> Array:
             return jsl.cho_solve((factor, True), b)
     else:
-        diagonal, substitute = blocked.cholesky(system.rows(), shift)
+        diagonal, substitute = blocked.cholesky(system.shared(), shift)
     ok = jnp.where(jnp.all(jnp.isfinite(diagonal)), 1.0, 0.0)
     failed = system.decide(ok) == 0
 

@@ -39,7 +39,12 @@ def solved(mesh: Mesh, matrix: np.ndarray, parts: int, b: np.ndarray) -> Any:
 
         trace = jnp.trace(whole()).real
         system = solvers.System(
-            whole, unused, trace, len(matrix), distributed.from_first, lambda: rows
+            whole,
+            unused,
+            trace,
+            len(matrix),
+            distributed.from_first,
+            lambda: blocked.Shared.of(rows),
         )
         found = solvers.cholesky(system, jnp.asarray(SHIFT))
         return found.solve(b), found.condition
