@@ -24,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy import sparse
 
 from ansatze.mps import check_translations
 from ansatze.scaled import (
@@ -223,18 +222,17 @@ class _Net:
 
         Shorter lists repeat their first entry.
         """
-        reach, out = sparse.identity(self.n_sites, dtype=bool, format="csr"), []
+        cone, out = np.arange(self.n_sites)[:, None], []
         for (below, valid), shape in zip(self.windows, self.shapes[1:]):
+            readers = _readers(below, valid)
+            # Positions of the layer before without a reader end in the sentinel.
             n_out = math.prod(shape)
-            above = np.broadcast_to(np.arange(n_out), below.shape)
-            ones = np.ones(int(valid.sum()), bool)
-            step = (ones, (below[valid], above[valid]))
-            reach = reach @ sparse.csr_matrix(step, (reach.shape[1], n_out))
-            lengths = np.diff(reach.indptr)
-            places = np.arange(lengths.max())[None]
-            places = np.where(places < lengths[:, None], places, 0)
-            out.append(reach.indices[reach.indptr[:-1, None] + places])
-        return tuple(np.asarray(x, np.int32) for x in out)
+            found = np.sort(readers[cone].reshape(len(cone), -1), axis=1)
+            found[:, 1:][found[:, 1:] == found[:, :-1]] = n_out
+            found = np.sort(found, axis=1)[:, : np.max(np.sum(found < n_out, axis=1))]
+            cone = np.where(found < n_out, found, found[:, :1])
+            out.append(np.asarray(cone, np.int32))
+        return tuple(out)
 
     def init(self, key: Key) -> Params:
         """Noise around 1, weaker where a weight enters psi more often."""
@@ -355,6 +353,24 @@ class _Net:
         per_move = 3 * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
         chunk = chunk_size(moves.n_moves, per_move, default_budget())
         return map_chunks(jax.vmap(one), (moves.sites, moves.shift), chunk)
+
+
+def _readers(below: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Positions that read each position below, (n_below, most); filled up by n_out.
+
+    Args:
+        below: int (K^d, n_out), what every position reads.
+        valid: bool (K^d, n_out), whether it does.
+    """
+    n_out = below.shape[1]
+    above = np.broadcast_to(np.arange(n_out), below.shape)[valid]
+    order = np.argsort(below[valid], kind="stable")
+    row, above = below[valid][order], above[order]
+    counts = np.bincount(row)
+    column = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    out = np.full((len(counts), counts.max()), n_out)
+    out[row, column] = above
+    return out
 
 
 def grid_of(problem: Problem, family: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:

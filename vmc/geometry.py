@@ -306,21 +306,13 @@ class Geometry:
         """T in blocks; where they can be had one by one, the upper ones are spared."""
         if self.stacked or self._wide:
             return Shared.of(self.t_rows)
-        count = distributed.n_devices()
-        near = self._uncentred
+        count, near = distributed.n_devices(), self._uncentred
 
         def everywhere(x: Array) -> Array:
             return distributed.gather(x[None])
 
         far = [tuple(everywhere(f) for f in block) for block in near]
-        # T less its means over rows and columns: O conj(<O>), and |<O>|^2 again.
-        means = [
-            distributed.total(_times_rows(block, self.weights, leaf.shape))
-            for block, leaf in zip(near, self.leaves)
-        ]
-        square = sum(jnp.sum(jnp.abs(x) ** 2) for x in means)
-        pairs = zip(near, means)
-        mean = jnp.asarray(sum(_times_vector(block, x) for block, x in pairs))
+        mean, square = self._means_of_t()
         far_mean, far_root = everywhere(jnp.conj(mean)), everywhere(self.root)
 
         def some(x: Array, start: int, stop: int) -> Array:
@@ -337,6 +329,24 @@ class Geometry:
             return out.astype(self.solve_dtype) * root
 
         return Shared(1, self.n_local, block)
+
+    def _means_of_t(self) -> tuple[Array, Array]:
+        """Means over the columns of `_uncentred` T, O <O>^H (B,), and over all of it.
+
+        In the precision of the solve: an error of a mean adds up over its row.
+        """
+
+        def exact(f: Array) -> Array:
+            return f.astype(jnp.promote_types(f.dtype, self.real_dtype))
+
+        blocks = [tuple(exact(f) for f in block) for block in self._uncentred]
+        means = [
+            distributed.total(_times_rows(block, exact(self.weights), leaf.shape))
+            for block, leaf in zip(blocks, self.leaves)
+        ]
+        rows = [_times_vector(block, x) for block, x in zip(blocks, means)]
+        squares = [jnp.sum(jnp.abs(x) ** 2) for x in means]
+        return functools.reduce(jnp.add, rows), functools.reduce(jnp.add, squares)
 
     def _centre_both(self, rows: Array) -> Array:
         """Subtract means over rows and columns of T, and apply the weights."""

@@ -8,6 +8,7 @@ result.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -74,12 +75,13 @@ def cholesky(system: System, shift: Array) -> Factored:
     The condition number is estimated by the diagonal of the factor.
     """
     if system.shared is None:
-        matrix = _shifted(system.matrix(), shift)
-        factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
+        factor = jnp.linalg.cholesky(
+            _shifted(system.matrix(), shift), symmetrize_input=False
+        )
         diagonal = jnp.abs(jnp.diagonal(factor))
-
-        def substitute(b: Array) -> Array:
-            return jsl.cho_solve((factor, True), b)
+        substitute: Callable[[Array], Array] = functools.partial(
+            jsl.cho_solve, (factor, True)
+        )
     else:
         diagonal, substitute = blocked.cholesky(system.shared(), shift)
     ok = jnp.where(jnp.all(jnp.isfinite(diagonal)), 1.0, 0.0)

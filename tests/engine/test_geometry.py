@@ -21,6 +21,8 @@ from tests.engine.helpers import (
     randomise,
     twisted,
 )
+from vmc import distributed
+from vmc.blocked import Shared
 from vmc.estimators import local_energies
 from vmc.geometry import Geometry, expand_factors
 from vmc.space import spins
@@ -77,6 +79,14 @@ def example(kind: str) -> Example:
         rows.append(np.array(each).reshape(B, -1))
     eloc = draw(rng, (B,), of_energy)
     return Example(params, factors, eloc, np.concatenate(rows, axis=1))
+
+
+def from_blocks(shared: Shared) -> jax.Array:
+    """The matrix from one block of all columns, ordered as `Geometry.t_matrix`."""
+    m, count = shared.parts * shared.n_local, distributed.n_devices()
+    whole = distributed.gather(shared.block(0, m))
+    whole = whole.reshape(2 * (count, shared.parts, shared.n_local))
+    return whole.transpose(1, 0, 2, 4, 3, 5).reshape(m * count, m * count)
 
 
 def uniform(n: int) -> np.ndarray:
@@ -139,6 +149,7 @@ def test_products(mesh_of: MeshOf, kind: str, n_devices: int, is_full: bool) -> 
             "trace": geometry.trace,
             "s": geometry.s_matrix,
             "t": geometry.t_matrix,
+            "t in blocks": from_blocks(geometry.t_shared),
             "eps": geometry.gather_rows(geometry.eps),
             "sizes": (geometry.n_samples, geometry.n_rows, geometry.n_parameters),
         }
@@ -152,6 +163,7 @@ def test_products(mesh_of: MeshOf, kind: str, n_devices: int, is_full: bool) -> 
         "energy": w @ eloc,
         "s": o.conj().T @ o,
         "t": o @ o.conj().T,
+        "t in blocks": o @ o.conj().T,
         "trace": np.sum(np.abs(o) ** 2),
         "apply": o @ v,
         "distance2": np.sum(np.abs(o @ v) ** 2),
