@@ -75,7 +75,7 @@ def grown(
     """The wave function and its parameters, before and after."""
     new = old | new
     small, large = ANSATZE[name](problem, **old), ANSATZE[name](problem, **new)
-    params = small.init(jax.random.key(2))
+    params = quick_jit(small.init)(jax.random.key(2))
     assert change(name, problem, old, new) == "grow"
     more = grow(name, problem, old, new, params, jax.random.key(3))
     want = jax.eval_shape(large.init, jax.random.key(0))
@@ -202,7 +202,7 @@ def test_truncation_keeps_what_it_says(case: str) -> None:
         np.testing.assert_allclose(np.sort(weights), np.sort(tails), atol=1e-12)
 
 
-@pytest.mark.parametrize("case", ["mps", "ttn"])
+@pytest.mark.parametrize("case", ["mps", pytest.param("ttn", marks=pytest.mark.slow)])
 def test_nothing_is_lost_where_nothing_is_discarded(case: str) -> None:
     name, problem, old, new = CASES[case]
     small, params, _, more = grown(name, problem, old, new)
@@ -215,7 +215,7 @@ def test_nothing_is_lost_where_nothing_is_discarded(case: str) -> None:
 def test_refusals() -> None:
     key = jax.random.key(0)
     two, four = {"bond_dimension": 2}, {"bond_dimension": 4}
-    params = ANSATZE["mps"](PLAIN, **four).init(key)
+    params = quick_jit(ANSATZE["mps"](PLAIN, **four).init)(key)
     with pytest.raises(JobError, match="bond_dimension = 4 .* use truncate"):
         grow("mps", PLAIN, four, two, params, key)
     with pytest.raises(JobError, match="enlarge it, use grow"):

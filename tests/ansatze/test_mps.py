@@ -36,7 +36,11 @@ from vmc.space import spins
         pytest.param(
             "real", {"periodic": True, "bond_dimension": 3}, marks=pytest.mark.slow
         ),
-        ("complex", {"periodic": True, "translation_invariant": True}),
+        pytest.param(
+            "complex",
+            {"periodic": True, "translation_invariant": True},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_contract_of_periodic_chains(dtype: str, keys: dict) -> None:

@@ -104,7 +104,7 @@ CASES: dict[str, tuple[str, Spins, float]] = {
 }
 
 #: Every mechanism once; the rest is in the slow tier.
-FAST = ("flips-real", "exchange-complex", "full-recompute", "exchange-chain")
+FAST = ("flips-real", "exchange-complex", "full-recompute")
 
 
 @pytest.mark.parametrize(

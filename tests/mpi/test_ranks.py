@@ -183,7 +183,12 @@ print("energy", result.energy.mean)
 @pytest.mark.parametrize(
     ("fault", "code", "says"),
     [
-        ("raise RuntimeError('the disk of this node is gone')", 1, "the disk of this"),
+        pytest.param(
+            "raise RuntimeError('the disk of this node is gone')",
+            1,
+            "the disk of this",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "time.sleep(1000)", 124, "made no progress for 6 s", marks=pytest.mark.slow
         ),
