@@ -27,6 +27,17 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The fast tier compiles more than it computes: without optimisation in LLVM.
+
+    The slow tier, like every user, has the compiler's default.
+    """
+    flag = "--xla_backend_optimization_level"
+    flags = os.environ["XLA_FLAGS"]
+    if config.option.markexpr == "not slow" and flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}=0"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def strict_bench() -> None:
     """Fail at once where another plugin started JAX before this file."""
