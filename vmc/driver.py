@@ -124,10 +124,19 @@ class VMC:
         return self.mesh or distributed.walker_mesh()
 
     @functools.cached_property
+    def _shapes(self) -> list[jax.ShapeDtypeStruct]:
+        shapes = jax.eval_shape(self.wavefunction.init, jax.random.key(0))
+        return jax.tree.leaves(shapes)
+
+    @property
     def n_parameters(self) -> int:
         """Numbers in the parameters; a complex one counts once."""
-        shapes = jax.eval_shape(self.wavefunction.init, jax.random.key(0))
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+        return sum(leaf.size for leaf in self._shapes)
+
+    @property
+    def has_complex_parameters(self) -> bool:
+        """Whether any of them is complex."""
+        return any(jnp.iscomplexobj(leaf) for leaf in self._shapes)
 
     @functools.cached_property
     def _step(self) -> Step:

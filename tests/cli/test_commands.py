@@ -16,7 +16,7 @@ import pytest
 import vmc
 from tests.cli.conftest import TINY, Outcome, invoke, loaded
 from vmc import checkpoint, runlog
-from vmc.cli import console, environment
+from vmc.cli import console, environment, report
 from vmc.signals import SIGNALS, StopFlag
 
 #: Columns that differ between two equal runs.
@@ -310,6 +310,16 @@ def test_leaving_the_loop_saves_the_run(whole: tuple[Path, Outcome]) -> None:
     assert vmc.load("left").status == "stopped"
     assert vmc.resume("left").run().status == "done"
     same_numbers(whole[0], Path("left"))
+
+
+@pytest.mark.parametrize("dtype", ["real", "complex"])
+def test_the_headline_counts_parameters_by_their_type(dtype: str) -> None:
+    """Real parameters may give a psi of either sign, whose logarithm is complex."""
+    ansatz = {"name": "mps", "bond_dimension": 2, "dtype": dtype}
+    chain, model = {"name": "chain", "size": [4]}, {"name": "tfim"}
+    job = vmc.Job(lattice=chain, hamiltonian=model, ansatz=ansatz)
+    text = report.headline(vmc.build(job), Path("run"))
+    assert f" {dtype} parameters, " in text
 
 
 def test_help_and_refusals_load_nothing_heavy() -> None:

@@ -16,8 +16,8 @@ def headline(built: Any, folder: Path) -> str:
     sector = f", {space.label}" if space.label else ""
     return (
         f"{folder}: {built.n_sites} sites{sector}, {built.vmc.n_parameters} "
-        f"{'real' if built.wavefunction.range == 'positive' else 'complex-valued'} "
-        f"parameters, {job.sampler.n_chains} walkers ({job.sampler.name}), "
+        f"{'complex' if built.vmc.has_complex_parameters else 'real'} parameters, "
+        f"{job.sampler.n_chains} walkers ({job.sampler.name}), "
         f"{job.optimizer.name}, {job.run.n_steps} steps"
     )
 
