@@ -43,6 +43,7 @@ def convac(
     channels: int | Sequence[int] | None = None,
     window: int = 2,
     sharing: str = "window",
+    origin: int | Sequence[int] = 0,
 ) -> WaveFunction:
     """Convolutional arithmetic circuit.
 
@@ -57,12 +58,14 @@ def convac(
             ceil(log_window N) levels, or one number for all; by default 8.
         window: children per node: 2; 4 (2 x 2 in two dimensions); 9 (3 x 3).
         sharing: "window", "none" or "full", see the module's docstring.
+        origin: cell where the first window begins, one number or one per direction.
+            A sum or product of circuits of different origins spans all bonds alike.
 
     Raises:
         JobError: a key does not fit, or a symmetry is asked for.
     """
     refuse_symmetry(problem, "convac")
-    tree = convac_tree(problem, channels, window, sharing)
+    tree = convac_tree(problem, channels, window, sharing, origin)
     return tree_wavefunction(tree, problem)
 
 
@@ -71,6 +74,7 @@ def convac_tree(
     channels: int | Sequence[int] | None = None,
     window: int = 2,
     sharing: str = "window",
+    origin: int | Sequence[int] = 0,
 ) -> Tree:
     """The static part of `convac`; same arguments."""
     if window not in WINDOWS:
@@ -90,7 +94,7 @@ def convac_tree(
         else:
             above = (1, "a", 1)
         levels.append(Product(window, n, ranks[i], *above))
-    order = site_order(problem, window)
+    order = site_order(problem, window, origin)
     return tree_of(problem, order, levels, leaf_name="W0", leaf_period=periods[0])
 
 

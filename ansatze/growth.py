@@ -193,7 +193,8 @@ def truncate(
         )
     _check_params(name, params, _shapes(name, problem, old_keys))
     if name == "ttn":
-        return truncate_bonds(params, problem, new_keys.get("bond_dimension"))
+        bond, origin = new_keys.get("bond_dimension"), new_keys.get("origin", 0)
+        return truncate_bonds(params, problem, bond, origin)
     tensors = site_tensors(jnp.asarray(params["tensors"]), problem.space.local_dims)
     bond = _shapes(name, problem, new_keys)["left"].shape[0]
     return mps_gauge.truncate(params | {"tensors": tensors}, bond)

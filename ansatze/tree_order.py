@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from vmc.base import Problem
+from vmc.errors import JobError
 
 
-def site_order(problem: Problem, window: int) -> np.ndarray:
+def site_order(
+    problem: Problem, window: int, origin: int | Sequence[int] = 0
+) -> np.ndarray:
     """Site at each leaf, so that windows hold sites that are close to each other.
 
     In one dimension, or without a lattice, the order of the sites.  In two or more,
@@ -20,17 +24,35 @@ def site_order(problem: Problem, window: int) -> np.ndarray:
     Args:
         problem: gives the extents of the lattice.
         window: children per node.
+        origin: cell where the first window begins, one number or one per direction;
+            the windows move along, around the edges of the lattice.
 
     Returns:
         int (N,), a permutation.
+
+    Raises:
+        JobError: there is not one number for each direction.
     """
-    n_sites = problem.space.n_sites
-    shape = problem.shape
-    if shape is None or sum(length > 1 for length in shape) < 2:
+    n_sites, shape = problem.space.n_sites, problem.shape
+    if shape is None or n_sites % math.prod(shape):
+        shape = (n_sites,)
+    cell = [origin] * len(shape) if isinstance(origin, int) else list(origin)
+    if len(cell) != len(shape):
+        raise JobError(
+            f"origin is {origin}; it is one integer, or one for each of the "
+            f"{len(shape)} directions of the grid {shape}"
+        )
+    # Site at the position of each site after the move.
+    sites = np.arange(n_sites).reshape(*shape, -1)
+    moved = np.roll(sites, [-x for x in cell], range(len(shape))).reshape(-1)
+    return moved[_curve(n_sites, shape, window)]
+
+
+def _curve(n_sites: int, shape: tuple[int, ...], window: int) -> np.ndarray:
+    """Site at each leaf, from the cell 0."""
+    if sum(length > 1 for length in shape) < 2:
         return np.arange(n_sites)
     n_cells = math.prod(shape)
-    if n_sites % n_cells:
-        return np.arange(n_sites)
     base = 3 if window == 9 else 2
     cells = np.indices(shape).reshape(len(shape), n_cells)
     code = np.zeros(n_cells, np.int64)

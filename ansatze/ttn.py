@@ -9,6 +9,7 @@ D channels is the special case of tensors in CP form (arXiv:1704.01552).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,12 @@ from vmc.errors import JobError
 DEFAULT_BOND = 8
 
 
-def ttn(problem: Problem, *, bond_dimension: int | None = None) -> WaveFunction:
+def ttn(
+    problem: Problem,
+    *,
+    bond_dimension: int | None = None,
+    origin: int | Sequence[int] = 0,
+) -> WaveFunction:
     """Binary tree tensor network with dense tensors.
 
     Parameters: "T0", "T1", ... from the leaves to the root, of shape
@@ -40,17 +46,22 @@ def ttn(problem: Problem, *, bond_dimension: int | None = None) -> WaveFunction:
         problem: see `vmc.base.Problem`; any local dimensions.  For dtype "real" the
             weights are real and psi has signs.
         bond_dimension: D, by default 8.
+        origin: cell of the first leaf, see `ansatze.convac`.
 
     Raises:
         JobError: the bond dimension is not positive, or a symmetry is asked for.
     """
     refuse_symmetry(problem, "ttn")
-    return tree_wavefunction(ttn_tree(problem, bond_dimension), problem)
+    return tree_wavefunction(ttn_tree(problem, bond_dimension, origin), problem)
 
 
-def ttn_tree(problem: Problem, bond_dimension: int | None = None) -> Tree:
+def ttn_tree(
+    problem: Problem,
+    bond_dimension: int | None = None,
+    origin: int | Sequence[int] = 0,
+) -> Tree:
     """The static part of `ttn`; same arguments."""
-    order = site_order(problem, 2)
+    order = site_order(problem, 2, origin)
     dims = [problem.space.local_dims[i] for i in order]
     sizes, bounds = level_sizes(len(dims), 2), block_bounds(dims, 2)
     wanted = DEFAULT_BOND if bond_dimension is None else bond_dimension
@@ -142,7 +153,10 @@ def insert_gauge(params: Params, level: int, node: int, matrix: Array) -> Params
 
 
 def truncate_bonds(
-    params: Params, problem: Problem, bond_dimension: int | None
+    params: Params,
+    problem: Problem,
+    bond_dimension: int | None,
+    origin: int | Sequence[int] = 0,
 ) -> Truncated:
     """Smaller bonds, by SVD at every bond of the canonical form.
 
@@ -156,12 +170,13 @@ def truncate_bonds(
         params: of `ttn` for this problem.
         problem: see `ttn`.
         bond_dimension: the new D, see `ttn`.
+        origin: see `ttn`.
 
     Returns:
         Parameters, padded with zeros where fewer values exist than the new bonds
         hold, and the discarded weight of every bond, (nodes below the root,).
     """
-    tree = ttn_tree(problem, bond_dimension)
+    tree = ttn_tree(problem, bond_dimension, origin)
     n_sites = problem.space.n_sites
     # Entries for local states that a site does not have are never read, but count.
     states = np.ones(2 * len(params["T0"]), int)

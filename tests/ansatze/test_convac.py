@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,10 @@ import pytest
 
 from ansatze.convac import convac, convac_tree
 from ansatze.tree_family import parameter_shapes
+from ansatze.ttn import ttn
 from tests.ansatze import modp
 from tests.ansatze.cases import quick_jit
+from tests.contracts.test_ansatze import random_params
 from vmc.base import Problem
 from vmc.errors import JobError
 from vmc.space import spins
@@ -298,3 +301,29 @@ def test_squares_are_windows_in_two_dimensions() -> None:
     ]
     nine = convac_tree(Problem(spins(36), shape=(6, 6)), 2, 9).order
     assert sorted(nine[:9].tolist()) == [0, 1, 2, 6, 7, 8, 12, 13, 14]
+
+
+@pytest.mark.parametrize("factory", [convac, ttn])
+@pytest.mark.parametrize(
+    ("shape", "origin"), [((7,), 3), ((4, 4), [1, 2]), ((4, 3), -1)]
+)
+def test_an_origin_moves_the_tree(factory: Any, shape: tuple, origin: Any) -> None:
+    """psi of the moved tree is psi of the spins moved the other way."""
+    n = int(np.prod(shape))
+    problem = Problem(spins(n), shape=shape, periodic=(False,) * len(shape))
+    here, there = factory(problem), factory(problem, origin=origin)
+    params = random_params(here)
+    sigma = np.random.default_rng(1).choice(np.array([-1, 1], np.int8), (9, n))
+    steps = np.broadcast_to(origin, len(shape))
+    axes = range(1, len(shape) + 1)
+    moved = np.roll(sigma.reshape(-1, *shape), -steps, axes).reshape(-1, n)
+    log_psi, other = quick_jit(here.log_psi), quick_jit(there.log_psi)
+    got, want = other(params, sigma), log_psi(params, moved)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    assert not np.allclose(got, log_psi(params, sigma))
+
+
+def test_an_origin_has_a_number_for_each_direction() -> None:
+    problem = Problem(spins(12), shape=(4, 3), periodic=(True, True))
+    with pytest.raises(JobError, match="each of the 2 directions"):
+        convac(problem, origin=[1, 0, 0])
