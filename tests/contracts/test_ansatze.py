@@ -113,8 +113,12 @@ def variant(*values: str) -> Any:
 
 
 NAMES = [*itertools.product(ANSATZE, DTYPES, ("plain", "symmetric"))]
+#: Starts are calibrated by the same code for all circuits: one of them is enough.
 PLAIN = [
-    pytest.param(*names, marks=variant(*names).marks)
+    pytest.param(
+        *names,
+        marks=slow_unless(names[0] in THOROUGH or names == ("convac", "complex")),
+    )
     for names in itertools.product(ANSATZE, DTYPES)
 ]
 
