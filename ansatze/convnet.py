@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ansatze.overlapping import channel_list, equal_dim, grid_of
+from ansatze.grids import channel_list, equal_dim, grid_of
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import float_dtype, from_functions

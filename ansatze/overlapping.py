@@ -14,7 +14,6 @@ keeps all layers and a move recomputes only them.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
+from ansatze.grids import Windows, channel_list, equal_dim, grid_of
 from ansatze.mps import check_translations
 from ansatze.scaled import (
     calibrated_start,
@@ -90,8 +89,8 @@ def overlapping_convac(
         problem=problem,
         range="complex" if problem.dtype == "complex" else "real",
     )
-    work = sum(math.prod(shape) for shape in net.shapes[1:])
-    if sum(net.cone_sizes) > WORTHWHILE * work:
+    work = sum(math.prod(shape) for shape in net.grid.shapes[1:])
+    if sum(net.grid.cone_sizes) > WORTHWHILE * work:
         return wave_function
     return wave_function._replace(
         cache=net.cache,
@@ -106,12 +105,9 @@ class _Net:
     """Everything static about one network."""
 
     problem: Problem
-    shape: tuple[int, ...]
-    periodic: tuple[bool, ...]
     channels: tuple[int, ...]
-    kernel: int
-    stride: int
     local_dim: int
+    grid: Windows
 
     @classmethod
     def of(
@@ -132,21 +128,13 @@ class _Net:
                 f"would leave sites out. A stride is at most {kernel}"
             )
         shape, periodic = grid_of(problem, "overlapping_convac")
-        net = cls(
-            problem,
-            shape,
-            periodic,
-            channel_list(channels, depth),
-            kernel,
-            stride,
-            equal_dim(problem, "overlapping_convac"),
-        )
+        grid = Windows(shape, periodic, kernel, stride, depth)
         if kernel > min(shape):
             raise JobError(
                 f"kernel_size {kernel} is larger than the grid {shape}; it is at most "
                 f"{min(shape)}"
             )
-        needed = sum(math.prod(shape) > 1 for shape in net.shapes[:-1])
+        needed = sum(math.prod(shape) > 1 for shape in grid.shapes[:-1])
         if stride > 1 and depth > needed:
             raise JobError(
                 f"depth is {depth}, but with stride {stride} one position is left "
@@ -165,80 +153,18 @@ class _Net:
                     f"all directions are periodic, but they are {periodic}. {cure}"
                 )
             check_translations(problem, shape, "an overlapping ConvAC", cure)
-        return net
+        each = channel_list(channels, depth)
+        return cls(problem, each, equal_dim(problem, "overlapping_convac"), grid)
 
     @property
     def n_sites(self) -> int:
-        return math.prod(self.shape)
-
-    @functools.cached_property
-    def offsets(self) -> np.ndarray:
-        """Positions inside a window, int (K^d, d)."""
-        axes = itertools.product(range(self.kernel), repeat=len(self.shape))
-        return np.array(list(axes), np.int32)
-
-    @functools.cached_property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The grids of y^0 ... y^L."""
-        out = [self.shape]
-        for _ in self.channels:
-            out.append(tuple(-(-n // self.stride) for n in out[-1]))
-        return tuple(out)
-
-    @functools.cached_property
-    def windows(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """For every layer, what each of its n_l positions reads of the one below.
-
-        Positions, int32 (K^d, n_l), clipped to valid ones, and whether they exist,
-        bool (K^d, n_l).
-        """
-        out = []
-        for below, shape in itertools.pairwise(self.shapes):
-            grid = np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), -1)
-            target = self.stride * grid[None] + self.offsets[:, None]
-            size = np.array(below)
-            valid = ~np.any((target >= size) & ~np.array(self.periodic), axis=-1)
-            steps = np.cumprod([1, *below[:0:-1]])[::-1]
-            out.append((np.asarray((target % size) @ steps, np.int32), valid))
-        return tuple(out)
-
-    @functools.cached_property
-    def cone_sizes(self) -> list[int]:
-        """Most positions of every layer that one site may change."""
-        width, out = [1] * len(self.shape), []
-        for shape in self.shapes[1:]:
-            # Where a stride does not divide a period, one more window meets the edge.
-            extra = self.stride > 1
-            width = [
-                min((w + self.kernel - 2) // self.stride + 1 + extra, n)
-                for w, n in zip(width, shape)
-            ]
-            out.append(math.prod(width))
-        return out
-
-    @functools.cached_property
-    def cones(self) -> tuple[np.ndarray, ...]:
-        """Positions that each site changes, int32 (N, most), for every layer.
-
-        Shorter lists repeat their first entry.
-        """
-        cone, out = np.arange(self.n_sites)[:, None], []
-        for (below, valid), shape in zip(self.windows, self.shapes[1:]):
-            readers = _readers(below, valid)
-            # Positions of the layer before without a reader end in the sentinel.
-            n_out = math.prod(shape)
-            found = np.sort(readers[cone].reshape(len(cone), -1), axis=1)
-            found[:, 1:][found[:, 1:] == found[:, :-1]] = n_out
-            found = np.sort(found, axis=1)[:, : np.max(np.sum(found < n_out, axis=1))]
-            cone = np.where(found < n_out, found, found[:, :1])
-            out.append(np.asarray(cone, np.int32))
-        return tuple(out)
+        return self.problem.space.n_sites
 
     def init(self, key: Key) -> Params:
         """Noise around 1, weaker where a weight enters psi more often."""
         dtype = weight_dtype(self.problem)
         sizes = [self.local_dim, *self.channels]
-        depth, volume = len(self.channels), self.kernel ** len(self.shape)
+        depth, volume = len(self.channels), len(self.grid.offsets)
         keys = jax.random.split(key, depth + 2)
 
         def of_scale(scale: Array) -> Params:
@@ -264,11 +190,11 @@ class _Net:
         self, number: int, weight: Array, x: Scaled, at: Array | None = None
     ) -> Scaled:
         """Layer 1 ... L at all positions, or at some, int (n,): (n, B, r), (n, B)."""
-        (v, scale), (sites, valid) = x, map(jnp.asarray, self.windows[number - 1])
+        (v, scale), (sites, valid) = x, map(jnp.asarray, self.grid.windows[number - 1])
         if at is not None:
             sites, valid = sites[:, at], valid[:, at]
         out = out_scale = None
-        for k in range(len(self.offsets)):
+        for k in range(len(sites)):
             part = jnp.matmul(v[sites[k]], weight[k].T, precision="highest")
             inside = valid[k][:, None]
             part = jnp.where(inside[:, :, None], part, jnp.ones_like(part))
@@ -320,7 +246,7 @@ class _Net:
         sites = jnp.where(sites < self.n_sites, sites, jnp.min(sites))
         sites = jnp.minimum(sites, self.n_sites - 1)
         layers = []
-        steps = zip(params["weights"], self.cones, cache.layers)
+        steps = zip(params["weights"], self.grid.cones, cache.layers)
         for number, (weight, cone, old) in enumerate(steps, 1):
             at = jnp.asarray(cone)[sites].reshape(-1)
             new = self.layer(number, weight, x, at)
@@ -353,72 +279,3 @@ class _Net:
         per_move = 3 * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))
         chunk = chunk_size(moves.n_moves, per_move, default_budget())
         return map_chunks(jax.vmap(one), (moves.sites, moves.shift), chunk)
-
-
-def _readers(below: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Positions that read each position below, (n_below, most); filled up by n_out.
-
-    Args:
-        below: int (K^d, n_out), what every position reads.
-        valid: bool (K^d, n_out), whether it does.
-    """
-    n_out = below.shape[1]
-    above = np.broadcast_to(np.arange(n_out), below.shape)[valid]
-    order = np.argsort(below[valid], kind="stable")
-    row, above = below[valid][order], above[order]
-    counts = np.bincount(row)
-    column = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    out = np.full((len(counts), counts.max()), n_out)
-    out[row, column] = above
-    return out
-
-
-def grid_of(problem: Problem, family: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Extent of the grid and its periodic flags; an open chain without a lattice.
-
-    Raises:
-        JobError: there is not exactly one site per cell of the grid.
-    """
-    n_sites = problem.space.n_sites
-    if problem.shape is None:
-        return (n_sites,), (False,)
-    shape = tuple(int(n) for n in problem.shape)
-    if math.prod(shape) != n_sites:
-        raise JobError(
-            f"{family} needs one site per cell, but the grid {shape} has "
-            f"{math.prod(shape)} cells and the space {n_sites} sites. Choose a lattice "
-            "with one site per unit cell, or another ansatz."
-        )
-    periodic = tuple(bool(p) for p in problem.periodic) or (False,) * len(shape)
-    return shape, periodic
-
-
-def equal_dim(problem: Problem, family: str) -> int:
-    """The local dimension of all sites.
-
-    Raises:
-        JobError: they differ.
-    """
-    dims = sorted(set(problem.space.local_dims))
-    if len(dims) > 1:
-        raise JobError(
-            f"{family} shares its weights between sites, but the spins have local "
-            f"dimensions {dims}. Choose an ansatz with weights of its own per site, "
-            "such as mps."
-        )
-    return dims[0]
-
-
-def channel_list(channels: int | Sequence[int], depth: int) -> tuple[int, ...]:
-    """Channels of every layer.
-
-    Raises:
-        JobError: one is not positive, or there are too few or too many.
-    """
-    each = (channels,) * depth if isinstance(channels, int) else tuple(channels)
-    if len(each) != depth or any(r < 1 for r in each):
-        raise JobError(
-            f"channels is {channels}; it is one positive integer, or one for each of "
-            f"the {depth} layers"
-        )
-    return each

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ansatze.overlapping import grid_of
+from ansatze.grids import grid_of
 from ansatze.scaled import LOG_ZERO, log_amplitude
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
