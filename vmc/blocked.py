@@ -127,6 +127,12 @@ def _panel(
     return Panel(factor, everywhere, *_split(below, everywhere))
 
 
+def times_adjoint(x: Array, y: Array) -> Array:
+    """X Y^H for X (R, k) and Y (C, k), both real or both complex."""
+    near, far = _split(x, y)
+    return _join(near @ far.T, x.dtype)
+
+
 def _split(x: Array, y: Array) -> tuple[Array, Array]:
     """Factors (parts, R, k) and (..., k) of X Y^H in real numbers; see `_join`.
 

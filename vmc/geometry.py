@@ -30,7 +30,7 @@ from jax import Array, lax
 
 from vmc import distributed
 from vmc.base import Params, ScoreFactors
-from vmc.blocked import Shared
+from vmc.blocked import Shared, times_adjoint
 
 _LETTERS = "ijklmnop"
 
@@ -94,14 +94,10 @@ def _gram(left: ScoreFactors, right: ScoreFactors, conjugate: bool) -> Array:
 
 
 def _times_transposed(x: Array, y: Array, conjugate: bool) -> Array:
-    """X Y^H, or X Y^T; complex ones as two real products (1.5 times faster on CPU)."""
-    if not (jnp.iscomplexobj(x) and jnp.iscomplexobj(y)):
-        return x @ (jnp.conj(y) if conjugate else y).T
-    sign = 1 if conjugate else -1
-    of_y = jnp.concatenate([y.real, sign * y.imag], axis=1).T
-    re = jnp.concatenate([x.real, x.imag], axis=1) @ of_y
-    im = jnp.concatenate([x.imag, -x.real], axis=1) @ of_y
-    return lax.complex(re, im)
+    """X Y^H, or X Y^T."""
+    if jnp.iscomplexobj(x) and jnp.iscomplexobj(y):
+        return times_adjoint(x, y if conjugate else jnp.conj(y))
+    return x @ (jnp.conj(y) if conjugate else y).T
 
 
 class Geometry:
