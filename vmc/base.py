@@ -167,6 +167,28 @@ class Exact(NamedTuple):
     product_mean: Callable[..., Array] | None = None
 
 
+class Capacity(NamedTuple):
+    """How much entanglement a wave function can carry across one cut.
+
+    Logarithms (nats) of the Schmidt rank across the cut; ``ln_lower`` and
+    ``ln_predicted`` hold for almost all parameters, ``ln_upper`` for all.
+
+    Attributes:
+        ln_upper: no parameters exceed it.
+        ln_predicted: what generic parameters have, as far as is known.
+        ln_lower: what generic parameters have at least, by a theorem; 0 if none is.
+        method: how it was found: "tree", "max-flow", "light cone", "monomials",
+            "composition" or "trivial".
+        cut: names of the indices that form the minimal cut.
+    """
+
+    ln_upper: float
+    ln_predicted: float
+    ln_lower: float
+    method: str
+    cut: tuple[str, ...] = ()
+
+
 class WaveFunction(NamedTuple):
     """What the engine sees of an ansatz.  Every function is batched and pure.
 
@@ -188,6 +210,8 @@ class WaveFunction(NamedTuple):
             of params whose leaves are replaced by `ScoreFactors`.
         range: values that psi takes; drives real arithmetic and the sign guard.
         exact: what the structure gives for free, or None.
+        capacity: sites of one side of a cut -> `Capacity`, or None where nothing
+            better than min(|A|, |B|) ln d is known.
     """
 
     init: Callable[[Key], Params]
@@ -199,6 +223,7 @@ class WaveFunction(NamedTuple):
     scores: Callable[[Params, Array], Any]
     range: Literal["positive", "real", "complex"]
     exact: Exact | None = None
+    capacity: Callable[[tuple[int, ...]], Capacity] | None = None
 
 
 class Problem(NamedTuple):
@@ -215,6 +240,9 @@ class Problem(NamedTuple):
         spin_flip: True if the global spin flip commutes with the Hamiltonian.
         symmetry: int (G, N) site permutations of a group under which psi is to be
             invariant, psi(sigma) = psi(sigma[perm]), or None.
+        characters: (G,) numbers chi_g of modulus 1, a one-dimensional representation
+            of ``symmetry``: psi(sigma[perm_g]) = chi_g psi(sigma). None: all 1.
+        flip_character: +1 or -1, psi(-sigma) / psi(sigma) where ``spin_flip``.
         shape: extent of the grid of unit cells, or None without a lattice.
         periodic: one flag per direction of ``shape``.
     """
@@ -226,6 +254,8 @@ class Problem(NamedTuple):
     symmetry: np.ndarray | None = None
     shape: tuple[int, ...] | None = None
     periodic: tuple[bool, ...] = ()
+    characters: np.ndarray | None = None
+    flip_character: int = 1
 
 
 class SamplerInfo(NamedTuple):

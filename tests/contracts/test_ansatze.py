@@ -65,7 +65,7 @@ class Case(NamedTuple):
 
 def case_of(name: str, problem: Problem) -> Case:
     raw = ANSATZE[name](problem, **SMALL.get(name, {}))
-    wf = raw._replace(**{f: quick_jit(getattr(raw, f)) for f in raw._fields[:-2]})
+    wf = raw._replace(**{f: quick_jit(getattr(raw, f)) for f in raw._fields[:-3]})
     return Case(problem, wf, raw, random_params(raw))
 
 
