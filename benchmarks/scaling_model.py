@@ -119,9 +119,9 @@ class Step:
     def collectives(self, devices: int) -> int:
         """How many collectives a step has, about."""
         if self.method in ("factored", "columns"):
-            return 20 + 2 * self.panels(devices)[1]
-        per_iteration = {"cg-parameters": 4, "cg-samples": 5}.get(self.method, 0)
-        return 20 + 2 * per_iteration * self.iterations
+            return 12 + 2 * self.panels(devices)[1]
+        per_iteration = {"cg-parameters": 3, "cg-samples": 4}.get(self.method, 0)
+        return 12 + 2 * per_iteration * self.iterations
 
     def memory(self, devices: int) -> float:
         """Bytes of the large arrays on one device."""

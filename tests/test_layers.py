@@ -17,7 +17,7 @@ LAYERS = [
     {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
     | {"blocked", "solvers"},
     {"stats", "series", "flax_modules", "wavefunction", "moves"},
-    {"samplers", "independent", "estimators", "geometry"},
+    {"samplers", "independent", "estimators", "factors", "geometry"},
     {"precondition", "optimizers", "observables", "step"},
     {"driver", "measurement", "checkpoint", "runlog", "provenance", "journal"},
     {

@@ -150,19 +150,39 @@ def n_devices() -> int:
     return lax.axis_size(WALKERS)
 
 
-def total(x: Any) -> Any:
-    """Sum over devices."""
-    return lax.psum(x, WALKERS)
+def total(tree: Any) -> Any:
+    """Sum over devices of each array, in one message: every one costs a latency."""
+    if n_devices() == 1:
+        return tree
+    return _packed(tree, lambda x: lax.psum(x, WALKERS))
+
+
+def _packed(tree: Any, collective: Callable[[Array], Array]) -> Any:
+    """One collective for all arrays of a dtype, joined along their last axis."""
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [jnp.asarray(x) for x in leaves]
+    out: list[Any] = [None] * len(leaves)
+    for dtype in dict.fromkeys(x.dtype for x in leaves):
+        some = [k for k, x in enumerate(leaves) if x.dtype == dtype]
+        joined = collective(jnp.concatenate([leaves[k].reshape(-1) for k in some]))
+        start = 0
+        for k in some:
+            part = joined[..., start : start + leaves[k].size]
+            out[k] = part.reshape(*part.shape[:-1], *leaves[k].shape)
+            start += leaves[k].size
+    return structure.unflatten(out)
+
+
+def gather_all(tree: Any) -> Any:
+    """Every device's arrays in a new leading axis, on every device, in one message."""
+    if n_devices() == 1:
+        return jax.tree.map(lambda x: x[None], tree)
+    return _packed(tree, lambda x: lax.all_gather(x, WALKERS))
 
 
 def total_rows(x: Array, axis: int = 0) -> Array:
     """This device's rows of the sum over devices."""
     return lax.psum_scatter(x, WALKERS, scatter_dimension=axis, tiled=True)
-
-
-def mean(x: Any) -> Any:
-    """Mean over devices."""
-    return lax.pmean(x, WALKERS)
 
 
 def largest(x: Array) -> Array:
@@ -220,4 +240,6 @@ def agree(tree: Any) -> Array:
         # Weighted by place, so that exchanged entries are seen as well.
         place = 2 * jnp.arange(words.size, dtype=jnp.uint32) + 1
         total = total * jnp.uint32(31) + jnp.sum(words * place, dtype=jnp.uint32)
-    return lax.pmax(total, WALKERS) == lax.pmin(total, WALKERS)
+    # All bits turned over, the largest is the smallest: one message for both.
+    high, low = lax.pmax(jnp.stack([total, ~total]), WALKERS)
+    return high == ~low

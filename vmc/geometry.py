@@ -30,74 +30,15 @@ from jax import Array, lax
 
 from vmc import distributed
 from vmc.base import Params, ScoreFactors
-from vmc.blocked import Shared, times_adjoint
-
-_LETTERS = "ijklmnop"
-
-
-def expand_factors(factors: ScoreFactors) -> Array:
-    """Dense rows (B, G * n_1 * n_2 * ...) of one leaf."""
-    letters = _LETTERS[: len(factors)]
-    terms = ",".join(f"bg{c}" for c in letters)
-    out = jnp.einsum(f"{terms}->bg{letters}", *factors)
-    return out.reshape(out.shape[0], -1)
-
-
-def _times_vector(factors: ScoreFactors, vector: Array) -> Array:
-    """O v for one leaf: (B,)."""
-    groups = factors[0].shape[1]
-    sizes = tuple(f.shape[2] for f in factors)
-    out = vector.reshape(groups, *sizes)
-    letters = _LETTERS[: len(factors)]
-    out = jnp.einsum(f"g{letters},bg{letters[-1]}->bg{letters[:-1]}", out, factors[-1])
-    for c in range(len(factors) - 2, -1, -1):
-        left = letters[:c]
-        out = jnp.einsum(
-            f"bg{left}{letters[c]},bg{letters[c]}->bg{left}", out, factors[c]
-        )
-    return jnp.sum(out, axis=1)
-
-
-def _times_rows(factors: ScoreFactors, rows: Array, shape: tuple[int, ...]) -> Array:
-    """O^H x for one leaf, in the leaf's shape."""
-    letters = _LETTERS[: len(factors)]
-    first = jnp.conj(factors[0]) * rows[:, None, None]
-    terms = ",".join(f"bg{c}" for c in letters)
-    rest = [jnp.conj(f) for f in factors[1:]]
-    return jnp.einsum(f"{terms}->g{letters}", first, *rest).reshape(shape)
-
-
-def _gram(left: ScoreFactors, right: ScoreFactors, conjugate: bool) -> Array:
-    """sum_g prod_f L_f R_f^H (or L_f R_f^T): (B, Ns)."""
-
-    def one(pairs: list[tuple[Array, Array]]) -> Array:
-        out = None
-        for x, y in pairs:
-            part = _times_transposed(x, y, conjugate)
-            out = part if out is None else out * part
-        assert out is not None
-        return out
-
-    groups = left[0].shape[1]
-    if groups == 1:
-        return one([(x[:, 0], y[:, 0]) for x, y in zip(left, right)])
-
-    def add(total: Array, pairs: Any) -> tuple[Array, None]:
-        return total + one(pairs), None
-
-    swapped = [
-        (jnp.swapaxes(x, 0, 1), jnp.swapaxes(y, 0, 1)) for x, y in zip(left, right)
-    ]
-    dtype = jnp.result_type(*left, *right)
-    zero = jnp.zeros((left[0].shape[0], right[0].shape[0]), dtype)
-    return lax.scan(add, zero, swapped)[0]
-
-
-def _times_transposed(x: Array, y: Array, conjugate: bool) -> Array:
-    """X Y^H, or X Y^T."""
-    if jnp.iscomplexobj(x) and jnp.iscomplexobj(y):
-        return times_adjoint(x, y if conjugate else jnp.conj(y))
-    return x @ (jnp.conj(y) if conjugate else y).T
+from vmc.blocked import Shared
+from vmc.factors import (
+    expand_factors,
+    gram,
+    norms,
+    times_rows,
+    times_transposed,
+    times_vector,
+)
 
 
 class Geometry:
@@ -150,21 +91,53 @@ class Geometry:
         return self.structure.flatten_up_to(self._scores())
 
     @functools.cached_property
+    def variance(self) -> Array:
+        """Mean of |E_loc - E|^2, real scalar."""
+        return self.mean(jnp.abs(self.centred) ** 2)
+
+    @functools.cached_property
+    def _moments(self) -> tuple[list[Array], list[Array], Array]:
+        """Of the scores as they come: <O>^*, O^H eps, and of leaves in factors <|O|^2>.
+
+        One pass over the scores and one message.  In the precision of the solve: an
+        error of a mean adds up over all samples.
+        """
+
+        def exact(x: Array) -> Array:
+            return x.astype(jnp.promote_types(x.dtype, self.real_dtype))
+
+        eps = self._unrows(self.eps)
+        rows = exact(jnp.stack([self.root.astype(eps.dtype), eps]) * self.root[None])
+        blocks = [tuple(exact(f) for f in block) for block in self._raw]
+        sums = [times_rows(b, rows, x.shape) for b, x in zip(blocks, self.leaves)]
+        of_factors = [norms(block) for block in blocks if len(block) > 1]
+        squares = self.weights @ functools.reduce(jnp.add, of_factors, 0 * self.weights)
+        sums, squares = distributed.total((sums, squares))
+        return [x[0] for x in sums], [x[1] for x in sums], squares
+
+    @functools.cached_property
     def factors(self) -> list[ScoreFactors]:
         """Scores of each leaf of params; single factors are centred already."""
 
-        def centre(block: ScoreFactors) -> ScoreFactors:
+        def centre(block: ScoreFactors, mean: Array) -> ScoreFactors:
             if len(block) != 1:
                 return block
             (rows,) = block
-            return (rows - self.mean(rows)[None],)
+            mean = jnp.conj(mean if jnp.iscomplexobj(rows) else mean.real)
+            return (rows - mean.reshape(rows.shape[1:])[None].astype(rows.dtype),)
 
-        return [centre(block) for block in self._raw]
+        return [centre(*pair) for pair in zip(self._raw, self._moments[0])]
+
+    @functools.cached_property
+    def _means(self) -> list[Array]:
+        """<O>^* of each leaf of `factors`: zero for those that are centred."""
+        pairs = zip(self._raw, self._moments[0])
+        return [x if len(block) > 1 else jnp.zeros_like(x) for block, x in pairs]
 
     @functools.cached_property
     def stacked(self) -> bool:
         """True if rows carry real and imaginary parts (real parameters, complex O)."""
-        arrays = jax.tree.leaves(self.factors)
+        arrays = jax.tree.leaves(self._raw)
         return self.real_params and any(jnp.iscomplexobj(f) for f in arrays)
 
     @property
@@ -189,27 +162,34 @@ class Geometry:
 
     def apply(self, vector: Params) -> Array:
         """Oc v as rows, (1 or 2, B)."""
-        out = jnp.zeros((), self.real_dtype)
-        for block, leaf in zip(self.factors, self.structure.flatten_up_to(vector)):
-            out = out + _times_vector(block, leaf)
-        return self._rows((out - self.mean(out)) * self.root)
+        out, mean = jnp.zeros((), self.real_dtype), jnp.zeros((), self.real_dtype)
+        leaves = self.structure.flatten_up_to(vector)
+        for block, leaf, x in zip(self.factors, leaves, self._means):
+            out = out + times_vector(block, leaf)
+            mean = mean + jnp.sum(jnp.conj(x) * leaf)
+        return self._rows((out - mean) * self.root)
 
     def adjoint(self, rows: Array) -> Params:
         """Oc^H x for rows (1 or 2, B), summed over devices; a pytree like params."""
         x = self._unrows(rows) * self.root
-        x = x - self.weights * distributed.total(jnp.sum(x))
+        size = jnp.sum(x)
 
-        def leaf(block: ScoreFactors, param: Array) -> Array:
-            out = _times_rows(block, x, param.shape)
-            return (out.real if self.real_params else out).astype(param.dtype)
+        def leaf(block: ScoreFactors, param: Array, mean: Array) -> Array:
+            out = times_rows(block, x[None], param.shape)[0] - mean * size
+            return self._like(out, param)
 
-        out = [leaf(*pair) for pair in zip(self.factors, self.leaves)]
+        out = [leaf(*parts) for parts in zip(self.factors, self.leaves, self._means)]
         return distributed.total(self.structure.unflatten(out))
+
+    def _like(self, x: Array, param: Array) -> Array:
+        return (x.real if self.real_params else x).astype(param.dtype)
 
     @functools.cached_property
     def force(self) -> Params:
         """F = Oc^H eps, a pytree like params."""
-        return self.adjoint(self.eps)
+        # Energies are centred: those of the scores need not be.
+        pairs = zip(self._moments[1], self.leaves)
+        return self.structure.unflatten([self._like(x, p) for x, p in pairs])
 
     def distance2(self, vector: Params) -> Array:
         """v^H S v, real scalar: squared Fubini-Study length of a step v."""
@@ -218,21 +198,11 @@ class Geometry:
     @functools.cached_property
     def trace(self) -> Array:
         """Tr S, real scalar."""
-
-        def norms(block: ScoreFactors) -> Array:
-            out = jnp.ones((), self.real_dtype)
-            for f in block:
-                out = out * jnp.sum(jnp.abs(f) ** 2, axis=2)
-            return jnp.sum(out, axis=1)
-
-        squares = self.mean(sum(norms(block) for block in self.factors))  # pyright: ignore
-
-        def mean_square(block: ScoreFactors, param: Array) -> Array:
-            out = _times_rows(block, self.weights, param.shape)
-            return jnp.sum(jnp.abs(distributed.total(out)) ** 2)
-
-        means = [mean_square(*pair) for pair in zip(self.factors, self.leaves)]
-        return squares - jnp.sum(jnp.stack(means))
+        squares = self._moments[2] - _squares(self._means)
+        single = [norms(block) for block in self.factors if len(block) == 1]
+        if single:
+            squares = squares + self.mean(functools.reduce(jnp.add, single))
+        return squares
 
     @functools.cached_property
     def matrix(self) -> Array:
@@ -289,11 +259,11 @@ class Geometry:
         if near:
             gathered = [tuple(distributed.gather(f) for f in b) for b in near]
             pairs = list(zip(near, gathered))
-            rows = rows + self._parts(lambda c: sum(_gram(x, y, c) for x, y in pairs))
+            rows = rows + self._parts(lambda c: sum(gram(x, y, c) for x, y in pairs))
         if wide:
             joined = jnp.concatenate([f.reshape(f.shape[0], -1) for (f,) in wide], 1)
             x = distributed.columns_of_rows(joined)
-            full = self._parts(lambda conj: _times_transposed(x, x, conj))
+            full = self._parts(lambda conj: times_transposed(x, x, conj))
             rows = rows + distributed.total_rows(full, axis=1)
         return self._centre_both(rows.astype(self.solve_dtype))
 
@@ -303,13 +273,14 @@ class Geometry:
         if self.stacked or self._wide:
             return Shared.of(self.t_rows)
         count, near = distributed.n_devices(), self._uncentred
-
-        def everywhere(x: Array) -> Array:
-            return distributed.gather(x[None])
-
-        far = [tuple(everywhere(f) for f in block) for block in near]
         mean, square = self._means_of_t()
-        far_mean, far_root = everywhere(jnp.conj(mean)), everywhere(self.root)
+        # Leaves that share a factor send it once.
+        shared = {id(f): f for block in near for f in block}
+        gathered, far_mean, far_root = distributed.gather_all(
+            (list(shared.values()), jnp.conj(mean), self.root)
+        )
+        of = dict(zip(shared, gathered))
+        far = [tuple(of[id(f)] for f in block) for block in near]
 
         def some(x: Array, start: int, stop: int) -> Array:
             part = x[:, start:stop]
@@ -319,7 +290,7 @@ class Geometry:
             out = jnp.zeros((), self.solve_dtype)
             for f, g in zip(near, far):
                 columns = tuple(some(x, start, stop) for x in g)
-                out = out + _gram(tuple(x[start:] for x in f), columns, True)
+                out = out + gram(tuple(x[start:] for x in f), columns, True)
             out = out - mean[start:, None] - some(far_mean, start, stop)[None] + square
             root = self.root[start:, None] * some(far_root, start, stop)[None]
             return out.astype(self.solve_dtype) * root
@@ -327,22 +298,11 @@ class Geometry:
         return Shared(1, self.n_local, block)
 
     def _means_of_t(self) -> tuple[Array, Array]:
-        """Means over the columns of `_uncentred` T, O <O>^H (B,), and over all of it.
-
-        In the precision of the solve: an error of a mean adds up over its row.
-        """
-
-        def exact(f: Array) -> Array:
-            return f.astype(jnp.promote_types(f.dtype, self.real_dtype))
-
-        blocks = [tuple(exact(f) for f in block) for block in self._uncentred]
-        means = [
-            distributed.total(_times_rows(block, exact(self.weights), leaf.shape))
-            for block, leaf in zip(blocks, self.leaves)
-        ]
-        rows = [_times_vector(block, x) for block, x in zip(blocks, means)]
-        squares = [jnp.sum(jnp.abs(x) ** 2) for x in means]
-        return functools.reduce(jnp.add, rows), functools.reduce(jnp.add, squares)
+        """Means over columns of the uncentred T, O <O>^H (B,), and over all of it."""
+        raw = self._uncentred is self._raw
+        means = self._moments[0] if raw else self._means
+        rows = [times_vector(b, x) for b, x in zip(self._uncentred, means)]
+        return functools.reduce(jnp.add, rows), _squares(means)
 
     def _centre_both(self, rows: Array) -> Array:
         """Subtract means over rows and columns of T, and apply the weights."""
@@ -380,3 +340,8 @@ class Geometry:
         """Inverse of `gather_rows`: this device's rows, (1 or 2, B)."""
         parts = vector.reshape(-1, self.n_samples)
         return distributed.local_rows(parts, self.n_local, axis=1)
+
+
+def _squares(arrays: list[Array]) -> Array:
+    parts = (jnp.sum(jnp.abs(x) ** 2) for x in arrays)
+    return functools.reduce(jnp.add, parts)

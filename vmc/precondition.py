@@ -210,8 +210,7 @@ def _next_boost(
     auto: AutoShift, state: SRState, geometry: Geometry, d_eff: Array
 ) -> Array:
     eta = auto.learning_rate(state.count)
-    variance = geometry.mean(jnp.abs(geometry.centred) ** 2)
-    noise = 2 * eta**2 * d_eff * variance / geometry.n_independent
+    noise = 2 * eta**2 * d_eff * geometry.variance / geometry.n_independent
     raised = jnp.minimum(state.boost * 1.5, 1e4)
     lowered = jnp.maximum(state.boost / 1.1, 1.0)
     return jnp.where(noise > auto.max_kl, raised, lowered)

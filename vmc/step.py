@@ -94,11 +94,17 @@ class Step:
 
         if geometry.was_used:
             gradient = jax.tree.map(lambda f: 2 * f, geometry.force)
-        drift = distributed.largest(info.drift)
+        draws = eloc.real.reshape(samples.shape[1::-1])
+        if self.sampler.is_full:
+            draws = jnp.full_like(draws, geometry.energy.real)
+        chain_means, acceptance, drifts = distributed.gather_all(
+            (jnp.mean(draws, axis=1), info.acceptance, info.drift)
+        )
+        drift = jnp.max(drifts)
         row = {
             "energy": geometry.energy.real,
-            "variance": geometry.mean(jnp.abs(geometry.centred) ** 2),
-            "acceptance": distributed.mean(info.acceptance),
+            "variance": geometry.variance,
+            "acceptance": jnp.mean(acceptance),
             "grad_norm": _norm(gradient),
             "update_norm": _norm(updates),
             "kl": _from_state(opt_state, "kl"),
@@ -117,14 +123,10 @@ class Step:
         params, opt_state, chains = jax.tree.map(
             lambda a, b: jnp.where(good, a, b), new, old
         )
-        draws = eloc.real.reshape(samples.shape[1::-1])
-        if self.sampler.is_full:
-            draws = jnp.full_like(draws, row["energy"])
-        chain_means = distributed.gather(jnp.mean(draws, axis=1))
         dtype = real_dtype(self.precision)
         numbers = [row[name].astype(dtype) for name in TRACED]
         carry = Carry(params, opt_state, chains, good)
-        return carry, jnp.stack(numbers), chain_means.astype(dtype)
+        return carry, jnp.stack(numbers), chain_means.reshape(-1).astype(dtype)
 
 
 def _first_order_gradient(

@@ -24,7 +24,8 @@ from tests.engine.helpers import (
 from vmc import distributed
 from vmc.blocked import Shared
 from vmc.estimators import local_energies
-from vmc.geometry import Geometry, expand_factors
+from vmc.factors import expand_factors
+from vmc.geometry import Geometry
 from vmc.space import spins
 
 B = 16
