@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from tests.engine.helpers import MeshOf, amplitudes, made, ring
 from vmc import samplers
 from vmc.base import Moves, Params, Problem, Sampler, WaveFunction
-from vmc.distributed import BY_WALKER, REPLICATED, gather, largest, mean, per_walker
+from vmc.distributed import BY_WALKER, REPLICATED, gather, largest, per_walker
 from vmc.errors import JobError
 from vmc.keys import root_key
 from vmc.moves import exchanges, local_flips
@@ -40,7 +40,8 @@ def drawn(sampler: Sampler, params: Params, mesh: Mesh, seed: int = 3) -> Drawn:
             jax.random.fold_in(key, 9), params, start
         )
         rows = gather(start), gather(samples, axis=1), gather(chains)
-        return *rows, mean(info.acceptance), largest(info.drift), gather(info.log_psi)
+        acceptance = gather(info.acceptance[None]).mean()
+        return *rows, acceptance, largest(info.drift), gather(info.log_psi)
 
     program = per_walker(run, mesh, (REPLICATED, REPLICATED), REPLICATED)
     out = [np.asarray(x) for x in jax.jit(program)(root_key(seed), params)]
