@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from workloads import WORKLOADS
+
 HERE = Path(__file__).resolve().parent
 SIDES = {"netket": "netket_side.py"}
 #: Standard errors that the two energies may differ by.
@@ -54,33 +56,34 @@ def check(ours: dict[str, Any], peer: dict[str, Any]) -> None:
         raise SystemExit(f"energies disagree: ours {a}, peer {b}")
 
 
-def compare(keys: argparse.Namespace) -> dict[str, Any]:
-    """All runs of both sides."""
-    script = SIDES[keys.peer]
-    rows = worker(keys.peer_python, script, keys.workload, "3", "all")
-    good = [(r["times"]["step"], n) for n, r in enumerate(rows["rows"]) if "times" in r]
+def compare(name: str, keys: argparse.Namespace) -> dict[str, Any]:
+    """All runs of both sides of a workload."""
+    script, parts = SIDES[keys.peer], WORKLOADS[name].parts
+    rows = worker(keys.peer_python, script, name, "3", "all")
+    what = parts[-1]
+    good = [(r["times"][what], n) for n, r in enumerate(rows["rows"]) if "times" in r]
     if not good:
         raise SystemExit(f"the peer finished no setting: {rows['rows']}")
     best = min(good)[1]
     pairs = []
     for _ in range(keys.repeats):
-        ours = worker(sys.executable, "ours.py", keys.workload, "12")
-        found = worker(keys.peer_python, script, keys.workload, "6", str(best))
+        ours = worker(sys.executable, "ours.py", name, "12")
+        found = worker(keys.peer_python, script, name, "6", str(best))
         (peer,) = found["rows"]
         check(ours, peer)
         pairs.append((ours, peer))
     ratios = {
         part: [peer["times"][part] / ours["times"][part] for ours, peer in pairs]
-        for part in ("step", "sampling", "local_energies")
+        for part in parts
     }
     table = {
         part: {"min": min(x), "median": statistics.median(x), "max": max(x)}
         for part, x in ratios.items()
     }
     return {
-        "workload": keys.workload,
+        "workload": name,
         "peer": keys.peer,
-        "ratio": table["step"],
+        "ratio": table[what],
         "ratio_parts": table,
         "ours": [ours for ours, _ in pairs],
         "peer_runs": [peer for _, peer in pairs],
@@ -93,19 +96,25 @@ def compare(keys: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Read the arguments and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", choices=("W1", "W2"))
+    families = {name.partition("-")[0] for name in WORKLOADS}
+    parser.add_argument(
+        "workload", choices=sorted({*WORKLOADS, *families}), help="W4: all W4-..."
+    )
     parser.add_argument("--peer", choices=sorted(SIDES), default="netket")
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     keys = parser.parse_args()
-    result = compare(keys)
+    names = [n for n in WORKLOADS if f"{n}-".startswith(f"{keys.workload}-")]
+    results = [compare(name, keys) for name in names]
     if keys.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(results if len(results) > 1 else results[0], indent=2))
         return
-    for part, ratio in result["ratio_parts"].items():
-        low, mid, high = (f"{ratio[k]:.1f}" for k in ("min", "median", "max"))
-        print(f"{part:15s} {mid} x  ({low} to {high})")
+    for result in results:
+        print(result["workload"])
+        for part, ratio in result["ratio_parts"].items():
+            low, mid, high = (f"{ratio[k]:.1f}" for k in ("min", "median", "max"))
+            print(f"{part:15s} {mid} x  ({low} to {high})")
 
 
 if __name__ == "__main__":

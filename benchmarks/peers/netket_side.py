@@ -14,29 +14,60 @@ import netket as nk
 import numpy as np
 from workloads import WORKLOADS, Workload, best_ms, report
 
-#: Settings that are tried: chunk of the local energies, SR in sample space computed
-#: from a stored Jacobian or on the fly, number of chains.
+#: Settings that are tried: chunk of the local energies, Hamiltonian in the form that
+#: its constructor gives or as Pauli strings, SR in sample space computed from a stored
+#: Jacobian or on the fly, number of chains.
 CHUNKS = (None, 128)
+FORMS = ("constructor", "pauli strings")
 ON_THE_FLY = (False, True)
 CHAINS = (1024, 16)
+#: Sweeps before the energy is estimated, and estimates of all samples.
+BURN_IN, ESTIMATES = 20, 8
 
 
-def parts(work: Workload) -> tuple[Any, Any, float]:
-    """Hamiltonian, sampler family and the factor of energies."""
+def settings(work: Workload) -> list[tuple[Any, ...]]:
+    """All that matter for what is timed: (chunk, form, on the fly, chains)."""
+    local, step = "local_energies" in work.parts, "step" in work.parts
+    return list(
+        itertools.product(
+            CHUNKS if local else CHUNKS[:1],
+            FORMS if local and not step else FORMS[:1],
+            ON_THE_FLY if step else ON_THE_FLY[:1],
+            CHAINS if step or "sampling" in work.parts else CHAINS[:1],
+        )
+    )
+
+
+def problem(work: Workload, form: str) -> tuple[Any, Any, float]:
+    """Hamiltonian, graph of exchanges and the factor of energies."""
     graph = nk.graph.Grid(work.shape, pbc=True)
     if work.model == "tfim":
         space = nk.hilbert.Spin(0.5, work.n_sites)
-        return nk.operator.IsingJax(space, graph, h=1.0, J=-1.0), None, 1.0
+        if form == "constructor":
+            return nk.operator.IsingJax(space, graph, h=1.0, J=-1.0), None, 1.0
+        ising = nk.operator.Ising(space, graph, h=1.0, J=-1.0)
+        strings = ising.to_local_operator().to_pauli_strings()
+        return strings.to_jax_operator(), None, 1.0
     space = nk.hilbert.Spin(0.5, work.n_sites, total_sz=0)
     signs = [True] * len(set(graph.edge_colors))
     hamiltonian = nk.operator.Heisenberg(space, graph, J=1.0, sign_rule=signs)
+    if form != "constructor":
+        hamiltonian = hamiltonian.to_local_operator().to_pauli_strings()
     # Sums of Pauli matrices: four times those of spins.
     return hamiltonian.to_jax_operator(), graph, 0.25
 
 
-def measure(work: Workload, repeats: int, chunk: Any, fly: bool, chains: int) -> dict:
-    """All times at one setting, or the error it met."""
-    hamiltonian, graph, factor = parts(work)
+def measure(
+    work: Workload,
+    repeats: int,
+    chunk: Any,
+    form: str,
+    fly: bool,
+    chains: int,
+    energies: int,
+) -> dict[str, Any]:
+    """All times at one setting, and the mean of some estimates of the energy."""
+    hamiltonian, graph, factor = problem(work, form)
     space = hamiltonian.hilbert
     keys = {"n_chains": chains, "sweep_size": work.n_sites}
     if graph is None:
@@ -58,21 +89,17 @@ def measure(work: Workload, repeats: int, chunk: Any, fly: bool, chains: int) ->
     state.parameters = jax.tree.map(
         lambda x: work.weights().astype(x.dtype) if x.ndim == 2 else 0 * x, shapes
     )
-    for _ in range(20):
+    for _ in range(BURN_IN if energies else 1):
         state.sample()
 
     def sampling() -> None:
         state.reset()
         jax.block_until_ready(state.sample())
 
-    times = {"sampling": best_ms(sampling, repeats)}
-    times["local_energies"] = best_ms(
-        lambda: jax.block_until_ready(state.local_estimators(hamiltonian)), repeats
-    )
-    energies = []
-    for _ in range(16):
+    means = []
+    for _ in range(energies):
         state.reset()
-        energies.append(factor * state.expect(hamiltonian).mean.real)
+        means.append(factor * state.expect(hamiltonian).mean.real)
     driver = nk.driver.VMC_SR(
         hamiltonian,
         nk.optimizer.Sgd(1e-4),
@@ -86,29 +113,46 @@ def measure(work: Workload, repeats: int, chunk: Any, fly: bool, chains: int) ->
         driver.run(1, out=None, show_progress=False)
         jax.block_until_ready(state.parameters)
 
-    times["step"] = best_ms(step, max(3, repeats // 2))
+    def local() -> None:
+        jax.block_until_ready(state.local_estimators(hamiltonian))
+
+    timed = {
+        "sampling": (sampling, repeats),
+        "local_energies": (local, repeats),
+        "step": (step, max(3, repeats // 2)),
+    }
+    times = {part: best_ms(*timed[part]) for part in work.parts}
     return {
         "times": times,
         "energy": {
-            "mean": float(np.mean(energies)),
-            "error": float(np.std(energies, ddof=1) / 4),
-        },
+            "mean": float(np.mean(means)),
+            "error": float(np.std(means, ddof=1) / np.sqrt(energies)),
+        }
+        if energies
+        else None,
         "n_parameters": int(state.n_parameters),
         "n_samples": int(state.n_samples),
         "dtype": str(leaf.dtype),
-        "settings": {"chunk": chunk, "on_the_fly": fly, "n_chains": chains},
+        "settings": {
+            "chunk": chunk,
+            "hamiltonian": form,
+            "on_the_fly": fly,
+            "n_chains": chains,
+        },
     }
 
 
 def main(name: str, repeats: int, setting: str) -> None:
     """Measure one setting, or all of them."""
     work = WORKLOADS[name]
-    every = list(itertools.product(CHUNKS, ON_THE_FLY, CHAINS))
+    every = settings(work)
     chosen = every if setting == "all" else [every[int(setting)]]
     rows = []
     for one in chosen:
         try:
-            rows.append(measure(work, repeats, *one))
+            rows.append(
+                measure(work, repeats, *one, 0 if setting == "all" else ESTIMATES)
+            )
         except Exception as error:  # a setting that the peer cannot do is a row too
             rows.append(
                 {"settings": str(one), "error": f"{type(error).__name__}: {error}"}

@@ -71,12 +71,21 @@ def main(name: str, repeats: int) -> None:
     def steps() -> None:
         holder[0], _ = run.advance(holder[0], 10)
 
-    sampling = best_ms(lambda: jax.block_until_ready(sample(*args)), repeats)
-    local = best_ms(lambda: jax.block_until_ready(energies(*eloc_args)), repeats)
-    step = best_ms(steps, max(2, repeats // 4), warm=1) / 10
+    timed = {
+        "sampling": (lambda: jax.block_until_ready(sample(*args)), repeats, 2, 1),
+        "local_energies": (
+            lambda: jax.block_until_ready(energies(*eloc_args)),
+            *(repeats, 2, 1),
+        ),
+        "step": (steps, max(2, repeats // 4), 1, 10),
+    }
+    times = {}
+    for part in work.parts:
+        function, count, warm, steps_of_a_call = timed[part]
+        times[part] = best_ms(function, count, warm) / steps_of_a_call
     estimate = run.measure(state, 16 * work.n_samples)
     report(
-        times={"sampling": sampling, "local_energies": local, "step": step},
+        times=times,
         energy={"mean": estimate.mean, "error": estimate.error},
         n_parameters=run.n_parameters,
         n_samples=run.sampler.n_chains * run.sampler.n_draws,

@@ -1,8 +1,8 @@
 """The workloads that both sides of a comparison read; NumPy only.
 
-A worker prints one line ``RESULT {json}`` with ``times`` (milliseconds: sampling,
-local_energies, step), ``energy`` (mean, error) at the common parameters, ``settings``
-and ``versions``.  Energies are sums of S.S for Heisenberg and of Pauli matrices for
+A worker prints one line ``RESULT {json}`` with ``times`` (milliseconds of the parts of
+the workload), ``energy`` (mean, error) at the common parameters, ``settings`` and
+``versions``.  Energies are sums of S.S for Heisenberg and of Pauli matrices for
 TFIM.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """One step of a ground-state search.
+    """A step of a ground-state search, or some of its parts.
 
     Attributes:
         model: "tfim" (h = J = 1) or "heisenberg" (Marshall gauge, total Sz = 0).
@@ -27,6 +27,8 @@ class Workload:
         alpha: hidden units per site of an RBM; its biases start at 0.
         dtype: "real" or "complex" weights.
         n_samples: samples of a step; one sweep of N proposals before each.
+        parts: what is timed; the last one is compared: "sampling", "local_energies",
+            "step".
     """
 
     model: str
@@ -34,6 +36,7 @@ class Workload:
     alpha: int
     dtype: str
     n_samples: int = 1024
+    parts: tuple[str, ...] = ("sampling", "local_energies", "step")
 
     @property
     def n_sites(self) -> int:
@@ -55,9 +58,24 @@ class Workload:
         return w
 
 
+SAMPLER, ENERGIES = ("sampling",), ("local_energies",)
 WORKLOADS = {
     "W1": Workload("tfim", (64,), 4, "real"),
     "W2": Workload("heisenberg", (10, 10), 2, "complex"),
+    "W3-complex-128": Workload("tfim", (128,), 4, "complex", parts=SAMPLER),
+    "W3-real-256": Workload("tfim", (256,), 1, "real", parts=SAMPLER),
+    "W4-tfim-real-64": Workload("tfim", (64,), 4, "real", parts=ENERGIES),
+    "W4-tfim-complex-64": Workload("tfim", (64,), 4, "complex", parts=ENERGIES),
+    "W4-tfim-real-256": Workload("tfim", (256,), 1, "real", 256, ENERGIES),
+    "W4-heisenberg-real-128": Workload(
+        "heisenberg", (128,), 4, "real", 512, parts=ENERGIES
+    ),
+    "W4-heisenberg-complex-64": Workload(
+        "heisenberg", (64,), 4, "complex", parts=ENERGIES
+    ),
+    "W4-heisenberg-complex-128": Workload(
+        "heisenberg", (128,), 1, "complex", parts=ENERGIES
+    ),
 }
 
 
