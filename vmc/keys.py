@@ -15,6 +15,7 @@ time to compile.
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,24 +59,32 @@ def _multiply(a: Array, constant: int) -> tuple[Array, Array]:
     return a1 * b1 + (cross >> 16) + (middle >> 16), a * jnp.uint32(constant)
 
 
+def _round(_: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
+    """One of the ten rounds: counter words c0 to c3 and key words k0, k1."""
+    c0, c1, c2, c3, k0, k1 = state
+    high0, low0 = _multiply(c0, _MULTIPLIERS[0])
+    high1, low1 = _multiply(c2, _MULTIPLIERS[1])
+    c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+    return c0, c1, c2, c3, k0 + jnp.uint32(_WEYL[0]), k1 + jnp.uint32(_WEYL[1])
+
+
 def philox(counter: tuple[Array, ...], key: tuple[Array, Array]) -> tuple[Array, ...]:
     """Philox4x32-10: four random words for four counter words and two key words.
 
     Args:
-        counter: four uint32 arrays of shapes that broadcast.
+        counter: four uint32 arrays of one shape.
         key: two uint32 scalars.
 
     Returns:
         Four uint32 arrays.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        high0, low0 = _multiply(c0, _MULTIPLIERS[0])
-        high1, low1 = _multiply(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = k0 + jnp.uint32(_WEYL[0]), k1 + jnp.uint32(_WEYL[1])
-    return c0, c1, c2, c3
+    state = (*counter, *key)
+    if counter[0].size == 1:
+        # A step derives many keys: a loop is quick to trace and to compile.
+        return lax.fori_loop(0, 10, _round, state)[:4]
+    for number in range(10):
+        state = _round(number, state)
+    return state[:4]
 
 
 def _words(key: Key) -> tuple[Array, Array]:
