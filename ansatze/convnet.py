@@ -22,6 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ansatze.cuts import CutCapacity, trivial
+from ansatze.cuts_pairs import block_capacity
 from ansatze.grids import channel_list, equal_dim, grid_of
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
@@ -83,7 +85,7 @@ def convnet(
         net.log_psi,
         problem=problem,
         range="complex" if problem.dtype == "complex" else "positive",
-    )
+    )._replace(capacity=net.capacity())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,6 +103,19 @@ class _ConvNet:
     @property
     def n_children(self) -> int:
         return self.window ** len(self.grids[0])
+
+    def capacity(self) -> CutCapacity:
+        """Trivial; but a mean over the last window is a sum over its blocks in log psi.
+
+        So psi is a product of functions of blocks of window^(depth - 1) cells.
+        """
+        dims = self.problem.space.local_dims
+        if self.pooling == "max":
+            return trivial(dims)
+        size = self.window ** (len(self.channels) - 1)
+        cells = np.indices(self.grids[0]).reshape(len(self.grids[0]), -1) // size
+        _, block = np.unique(cells, axis=1, return_inverse=True)
+        return block_capacity(dims, block.reshape(-1))
 
     def init(self, key: Key) -> Params:
         """He's scale in the levels (arXiv:1502.01852)."""

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.cuts_pairs import jastrow_capacity
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.chunking import chunk_size, default_budget, map_chunks
 from vmc.errors import JobError
@@ -96,6 +97,9 @@ def jastrow(
         commit=shape.commit,
         scores=shape.scores,
         range="complex" if shape.is_complex else "positive",
+        capacity=jastrow_capacity(
+            shape.local_dims, None if shape.orbits is None else shape.orbits.pair
+        ),
     )
 
 

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.capacity import symmetrised_capacity
+from ansatze.cuts import trivial
 from vmc.base import Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import from_functions, from_module
@@ -87,7 +89,7 @@ def mlp(
         even=problem.spin_flip,
         n_heads=2 if problem.dtype == "complex" else 1,
         init_scale=init_scale,
-    )
+    )._replace(capacity=trivial(problem.space.local_dims))
     return network if problem.symmetry is None else averaged(network, problem)
 
 
@@ -105,7 +107,9 @@ def averaged(network: WaveFunction, problem: Problem) -> WaveFunction:
         each = network.log_psi(params, moved).reshape(-1, len(perms))
         return jax.scipy.special.logsumexp(each, axis=1) - math.log(len(perms))
 
-    return from_functions(network.init, log_psi, problem=problem, range=network.range)
+    made = from_functions(network.init, log_psi, problem=problem, range=network.range)
+    dims = problem.space.local_dims
+    return made._replace(capacity=symmetrised_capacity(network.capacity, perms, dims))
 
 
 def _network_class() -> Any:

@@ -24,6 +24,7 @@ import numpy as np
 from jax import Array
 
 from ansatze.chain import Chain, Sweeps, chain_of, chain_wavefunction
+from ansatze.cuts_chains import mps_capacity
 from ansatze.scaled import calibrated_start, near_one, soft_normal, weight_dtype
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
@@ -60,7 +61,11 @@ def mps(
     """
     shape = _MPS(problem, bond_dimension, periodic, translation_invariant)
     shape.check()
-    return chain_wavefunction(problem, shape.parts, shape.init, shape.scores)
+    wave_function = chain_wavefunction(problem, shape.parts, shape.init, shape.scores)
+    dims = tuple(problem.space.local_dims)
+    return wave_function._replace(
+        capacity=mps_capacity(dims, bond_dimension, periodic, translation_invariant)
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ansatze.cuts_cones import overlapping_capacity
 from ansatze.grids import Windows, channel_list, equal_dim, grid_of
 from ansatze.mps import check_translations
 from ansatze.scaled import (
@@ -88,7 +89,7 @@ def overlapping_convac(
         net.log_psi,
         problem=problem,
         range="complex" if problem.dtype == "complex" else "real",
-    )
+    )._replace(capacity=overlapping_capacity(net.grid, net.local_dim, net.channels))
     work = sum(math.prod(shape) for shape in net.grid.shapes[1:])
     if sum(net.grid.cone_sizes) > WORTHWHILE * work:
         return wave_function

@@ -21,9 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.capacity import product_capacity, sum_capacity
+from ansatze.cuts import each
 from ansatze.grids import grid_of
 from ansatze.scaled import LOG_ZERO, log_amplitude
-from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
+from vmc.base import Capacity, Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.space import moved_values
 from vmc.wavefunction import float_dtype
@@ -293,6 +295,7 @@ class _Sum(_Combination):
 
 
 def _wave_function(shape: _Product | _Sum) -> WaveFunction:
+    combined = product_capacity if isinstance(shape, _Product) else sum_capacity
     return WaveFunction(
         init=shape.init,
         log_psi=shape.log_psi,
@@ -302,6 +305,10 @@ def _wave_function(shape: _Product | _Sum) -> WaveFunction:
         commit=shape.commit,
         scores=shape.scores,
         range=shape.range,
+        capacity=combined(
+            [(n, part.capacity) for n, part in zip(shape.names, shape.parts)],
+            shape.problem.space.local_dims,
+        ),
     )
 
 
@@ -350,4 +357,5 @@ def _marshall(problem: Problem) -> WaveFunction:
         commit=lambda cache, pending, accept: (),
         scores=lambda params, sigma: {},
         range="real",
+        capacity=each(dims, lambda inside: Capacity(0.0, 0.0, 0.0, "composition")),
     )

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array, lax
 
 from ansatze.chain import Chain, Sweeps, boundary, chain_of, chain_wavefunction
+from ansatze.cuts_chains import rac_capacity
 from ansatze.scaled import (
     calibrated_start,
     log_amplitude,
@@ -63,13 +64,16 @@ def rac(
     circuit = _RAC(problem, width, depth, site_dependent)
     circuit.check()
     if depth > 1:
-        return from_functions(
+        made = from_functions(
             circuit.init,
             circuit.log_psi,
             problem=problem,
             range="complex" if problem.dtype == "complex" else "real",
         )
-    return chain_wavefunction(problem, circuit.parts, circuit.init, circuit.scores)
+    else:
+        made = chain_wavefunction(problem, circuit.parts, circuit.init, circuit.scores)
+    dims = tuple(problem.space.local_dims)
+    return made._replace(capacity=rac_capacity(dims, width, depth, site_dependent))
 
 
 def rac_to_mps(params: Params, n_sites: int) -> Params:

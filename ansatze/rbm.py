@@ -24,7 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ansatze.rbm_complex import ComplexParts, complex_log_ratio, site_values
+from ansatze.cuts_pairs import rbm_capacity
+from ansatze.rbm_complex import (
+    ComplexParts,
+    as_planes,
+    complex_log_ratio,
+    site_values,
+    times,
+)
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 
@@ -105,6 +112,9 @@ def rbm(
         commit=functools.partial(_commit, shape),
         scores=functools.partial(_scores, shape),
         range="complex" if shape.is_complex else "positive",
+        capacity=rbm_capacity(
+            shape.n_sites, shape.n_hidden, shape.symmetry is not None
+        ),
     )
 
 
@@ -216,16 +226,6 @@ def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:
     return visible + jnp.sum(_log_cosh(_thetas(b, weights, sigma)), axis=0)
 
 
-def _planes(x: Array) -> tuple[Array, ...]:
-    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
-
-
-def _mul(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
-    if len(x) == 1:
-        return (x[0] * y[0],)
-    return (x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0])
-
-
 def _log_one_plus(shape: _Shape, u: tuple[Array, ...]) -> Array:
     """sum_j ln |1 + u_j| for planes (M, B): products over blocks, then logs."""
     size = shape.block_size
@@ -251,8 +251,8 @@ def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
     return RBMCache(
         u=u,
         log_den=_log_one_plus(shape, u),
-        up=_planes(jnp.exp(-4 * padded)),
-        down=_planes(jnp.exp(4 * padded)),
+        up=as_planes(jnp.exp(-4 * padded)),
+        down=as_planes(jnp.exp(4 * padded)),
         c=2 * (padded.sum(axis=1) - a),
         bias=-2 * a,
         block_weights=blocks.sum(axis=1),
@@ -281,8 +281,8 @@ def _factor(
     if move.exchange:
         # The spins are antiparallel: two cases instead of four.
         first, second = move.sites[0], move.sites[1]
-        up = _mul(_pick(of_up, first), _pick(of_down, second))
-        down = _mul(_pick(of_down, first), _pick(of_up, second))
+        up = times(_pick(of_up, first), _pick(of_down, second))
+        down = times(_pick(of_down, first), _pick(of_up, second))
         pairs.append((up, down, spins[0]))
     else:
         for c, spin in enumerate(spins):
@@ -294,7 +294,7 @@ def _factor(
         chosen = tuple(
             jnp.where(is_up, x[:, None], y[:, None]) for x, y in zip(up, down)
         )
-        factor = chosen if factor is None else _mul(factor, chosen)
+        factor = chosen if factor is None else times(factor, chosen)
     assert factor is not None
     return factor
 
@@ -314,7 +314,7 @@ def _try_move(
 ) -> tuple[Array, RBMPending]:
     spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
     factor = _factor(cache.up, cache.down, move, spins)
-    log_den = _log_one_plus(shape, _mul(cache.u, factor))
+    log_den = _log_one_plus(shape, times(cache.u, factor))
     real_part = _visible(cache, move, spins).real + log_den - cache.log_den
     return 2 * real_part, RBMPending(factor, log_den)
 
@@ -325,7 +325,7 @@ def _commit(
     keep = accept[None, :]
     u = tuple(
         jnp.where(keep, new, old)
-        for new, old in zip(_mul(cache.u, pending.factor), cache.u)
+        for new, old in zip(times(cache.u, pending.factor), cache.u)
     )
     log_den = jnp.where(accept, pending.log_den, cache.log_den)
     return cache._replace(u=u, log_den=log_den)
@@ -347,7 +347,7 @@ def _log_ratios(
 
 def _real_log_ratio(shape: _Shape, cache: RBMCache, sigma: Array, move: Move) -> Array:
     spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
-    u = _mul(cache.u, _factor(cache.up, cache.down, move, spins))
+    u = times(cache.u, _factor(cache.up, cache.down, move, spins))
     log_den = _log_one_plus(shape, u)
     return _visible(cache, move, spins) + log_den - cache.log_den
 

@@ -1,4 +1,4 @@
-"""Log ratios of restricted Boltzmann machines with complex parameters.
+"""Complex numbers of restricted Boltzmann machines: as planes, and their log ratios.
 
 XLA:CPU multiplies complex numbers six times faster than pairs of planes here, and in
 a loop over the units of a block instead of a reduction.
@@ -12,6 +12,18 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vmc.base import Move
+
+
+def as_planes(x: Array) -> tuple[Array, ...]:
+    """A real array alone, a complex one as (real, imaginary) parts."""
+    return (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+
+
+def times(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Product of two numbers given as planes."""
+    if len(x) == 1:
+        return (x[0] * y[0],)
+    return (x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0])
 
 
 def site_values(n_sites: int, sigma: Array, sites: Array, dtype: Any) -> list[Array]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from ansatze.cuts_trees import tree_capacity
 from ansatze.merges import Bilinear, Merge
 from ansatze.scaled import calibrated_start, near_one
 from ansatze.tree_exact import exact_of
@@ -121,4 +122,5 @@ def tree_wavefunction(tree: Tree, problem: Problem) -> WaveFunction:
         scores=tree.scores,
         range="complex" if tree.is_complex else "real",
         exact=exact_of(tree, problem),
+        capacity=tree_capacity(tree),
     )

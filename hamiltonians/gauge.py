@@ -8,13 +8,17 @@ of a bipartite antiferromagnet.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 
 from hamiltonians.facts import TOLERANCE, sign_ranges
 from hamiltonians.tables import TermHamiltonian
 from vmc.errors import JobError
+
+# Imported where it is used: most jobs need no graph, and it takes 0.2 s to load.
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def find_sign_gauge(ham: TermHamiltonian) -> np.ndarray | None:
@@ -64,6 +68,8 @@ def marshall_signs(
     Raises:
         JobError: the graph is not bipartite; the message names an odd cycle.
     """
+    import networkx as nx
+
     graph = nx.Graph()
     graph.add_nodes_from(range(ham.space.n_sites))
     graph.add_edges_from(_exchange_edges(ham) if edges is None else edges)
@@ -89,6 +95,8 @@ def _exchange_edges(ham: TermHamiltonian) -> list[tuple[int, int]]:
 
 def _odd_cycle(graph: nx.Graph) -> list[int]:
     """Sites of an odd cycle of a graph that is not bipartite."""
+    import networkx as nx
+
     for part in nx.connected_components(graph):
         paths = nx.single_source_shortest_path(graph, min(part))
         for i, j in graph.subgraph(part).edges:
