@@ -223,24 +223,29 @@ def direct(
 
     Args:
         wavefunction: psi, with ``exact.sample`` and ``exact.log_norm``.
-        space: its configurations; not a sector.
+        space: its configurations.  In a sector only psi that was built for it offers
+            draws, which stay inside; others are refused or, where they were built for
+            another space, show up as infinite drift.
         n_chains: draws at a time, over all devices.
         n_draws: T, draws per walker and call.
         n_devices: devices that share the walkers.
 
     Raises:
-        JobError: psi cannot be drawn from, or the space is a sector.
+        JobError: psi cannot be drawn from, or not inside the sector.
     """
-    if not space.is_free:
-        raise JobError(
-            "direct sampling draws from the whole space, not from a sector "
-            f'({space.label}). Use sampler "auto", or total_sz = "free".'
-        )
     exact = wavefunction.exact
     if exact is None or exact.sample is None or exact.log_norm is None:
+        if not space.is_free:
+            raise JobError(
+                "direct sampling of this wave function draws from the whole space, not "
+                f"from a sector ({space.label}); only autoregressive nets (arnn_dense, "
+                'arnn_conv, arnn_rnn) stay inside. Use sampler "auto", or total_sz = '
+                '"free".'
+            )
         raise JobError(
             'sampler "direct" needs a wave function that can be drawn from exactly '
-            '(mps, ttn, convac, cp, rac of depth 1). Use sampler "auto" with this one.'
+            "(arnn_dense, arnn_conv, arnn_rnn, mps, ttn, convac, cp, rac of depth 1). "
+            'Use sampler "auto" with this one.'
         )
     check_divisible(n_chains, n_devices)
     draw_from, log_norm = exact.sample, exact.log_norm
@@ -262,7 +267,8 @@ def direct(
             def one(carry: None, t: Array) -> tuple[None, Any]:
                 sigma, log_prob = draw(derive(key, Purpose.DIRECT, t), params)
                 log_psi = wavefunction.log_psi(params, sigma).real
-                drift = jnp.max(jnp.abs(0.5 * (log_prob + norm) - log_psi))
+                gap = jnp.abs(0.5 * (log_prob + norm) - log_psi)
+                drift = jnp.max(jnp.where(_inside(space, sigma), gap, jnp.inf))
                 return carry, (sigma, drift, log_psi)
 
             _, (samples, drift, log_psi) = lax.scan(one, None, jnp.arange(n_draws))
@@ -273,6 +279,25 @@ def direct(
         return Sampler(init, sample, n_chains, n_draws, build)
 
     return build(n_draws)
+
+
+def _inside(space: Spins, sigma: Array) -> Array:
+    """Whether configurations are in the sector: bool (B,)."""
+    inside = jnp.ones(sigma.shape[:1], bool)
+    if space.is_free:
+        return inside
+    if space.twice_sz is not None:
+        inside = jnp.sum(sigma, axis=1, dtype=jnp.int32) == space.twice_sz
+    lowered = (jnp.asarray(space.local_dims) - 1)[None, :] - sigma
+    for charge in space.charges:
+        weights = jnp.asarray(charge.weights)[None, :]
+        total = jnp.sum(weights * (lowered // 2), axis=1)
+        inside = inside & charge.fits(total - charge.value)
+    if space.blockade:
+        pairs = np.array(space.blockade)
+        both = (lowered[:, pairs[:, 0]] > 0) & (lowered[:, pairs[:, 1]] > 0)
+        inside = inside & ~jnp.any(both, axis=1)
+    return inside
 
 
 def full(wavefunction: WaveFunction, space: Spins, *, n_devices: int = 1) -> Sampler:

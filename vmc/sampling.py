@@ -33,6 +33,17 @@ def resolved(
     name = job.sampler.name
     if name == "auto":
         name = _automatic(hamiltonian, wavefunction, lattice)
+    if (
+        name == "exchange"
+        and not hamiltonian.space.is_free
+        and _can_be_drawn(wavefunction)
+    ):
+        raise JobError(
+            '[sampler] name = "exchange": this wave function is drawn from exactly, '
+            "inside the sector; a Markov chain of exchanges would give the same "
+            'samples with correlations, at a higher cost. Use name = "direct" (or '
+            '"auto", which takes it).'
+        )
     if name == "full":
         n_states = -(-hamiltonian.space.n_states // n_devices) * n_devices
         for key in ("n_chains", "n_samples"):
@@ -48,27 +59,29 @@ def resolved(
 def _automatic(hamiltonian: Any, wavefunction: WaveFunction, lattice: Any) -> str:
     """Direct where psi offers it, else moves that do not freeze.
 
-    In a sector exchanges along bonds, if these connect all sites.  Single flips where
+    What is drawn directly stays inside the sector: psi offers nothing otherwise.  In a
+    sector exchanges along bonds, if these connect all sites.  Single flips where
     the Hamiltonian itself makes nothing else; otherwise also the Hamiltonian's own
     moves: where it flips pairs or more, psi may vanish, or nearly, one flip away.
     """
-    space, exact = hamiltonian.space, wavefunction.exact
+    space = hamiltonian.space
+    if _can_be_drawn(wavefunction):
+        return "direct"
     if space.total_sz is not None:
         n_parts = _parts(space.n_sites, _edges(hamiltonian, lattice))[0]
         own = hamiltonian.moves.n_moves
         return "mixed" if n_parts > 1 and own else "exchange"
-    if (
-        space.is_free
-        and exact is not None
-        and exact.sample is not None
-        and exact.log_norm is not None
-    ):
-        return "direct"
     if space.charges:
         return "mixed"
     sites = np.asarray(hamiltonian.moves.sites)
     single = np.all(np.sum(sites < space.n_sites, axis=1) <= 1)
     return "local" if single else "mixed"
+
+
+def _can_be_drawn(wavefunction: WaveFunction) -> bool:
+    """Whether psi offers independent draws of |psi|^2."""
+    exact = wavefunction.exact
+    return exact is not None and exact.sample is not None and exact.log_norm is not None
 
 
 def numbers(keys: Keys, n_devices: int) -> dict[str, int]:

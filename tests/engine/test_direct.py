@@ -93,10 +93,16 @@ def test_a_wrong_drawing_rule_shows_up_as_drift(mesh_of: MeshOf) -> None:
     assert drift > 0.01
 
 
+def test_draws_that_leave_the_sector_show_up_as_drift(mesh_of: MeshOf) -> None:
+    """A state of the free space, used in a sector."""
+    sampler = direct(product_state(), spins(N, total_sz=0.5), n_chains=8)
+    assert drawn(sampler, np.zeros(N), mesh_of(1))[2] == np.inf
+
+
 def test_what_cannot_be_drawn_is_refused() -> None:
     wf = product_state()
     with pytest.raises(JobError, match="not from a sector"):
-        direct(wf, spins(N, total_sz=0.5), n_chains=4)
+        direct(wf._replace(exact=None), spins(N, total_sz=0.5), n_chains=4)
     with pytest.raises(JobError, match="can be drawn from exactly"):
         direct(wf._replace(exact=None), spins(N), n_chains=4)
     with pytest.raises(JobError, match="nearest valid numbers are 4 and 6"):
