@@ -1,29 +1,56 @@
-"""Energies at frozen parameters: walkers go on, the wave function stays."""
+"""Frozen parameters: walkers go on, the wave function stays, averages accumulate.
+
+Energy and observables come from one pass over the samples, in memory that does not
+grow with their number.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from vmc import distributed, stats
+from vmc import distributed, observables, stats
 from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import NumericalError
 from vmc.estimators import local_energies
 from vmc.keys import Purpose, derive
+from vmc.observables import Kernel
 from vmc.step import DRIFT_LIMIT, real_dtype
+from vmc.streaming import Averages, Blocks, Stream, Sums
 
 #: Draws of one call, and sweeps discarded before the first that counts.
 DRAWS = 16
 DISCARD = 10
+#: Configurations that are kept for what needs pairs of them.
+KEPT = 1 << 15
+
+Kernels = Mapping[str, Kernel]
+Progress = Callable[[stats.Estimate], None]
+
+
+class Measured(NamedTuple):
+    """What a measurement found.
+
+    Attributes:
+        energy: the total energy.
+        averages: of the features of the kernels.
+        samples: int8 (n, C, N), some configurations of every chain, evenly spread over
+            the measurement, of all chains at the same time; None if not asked for.
+    """
+
+    energy: stats.Estimate
+    averages: Averages
+    samples: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,71 +70,105 @@ class Measurement:
         n_samples: int,
         *,
         to_error: float | None = None,
-        progress: Callable[[stats.Estimate], None] | None = None,
+        progress: Progress | None = None,
     ) -> stats.Estimate:
         """Energy of the frozen parameters; see `vmc.driver.VMC.measure`."""
+        return self.observe(
+            state, n_samples, {}, to_error=to_error, progress=progress
+        ).energy
+
+    def observe(
+        self,
+        state: VMCState,
+        n_samples: int,
+        kernels: Kernels,
+        *,
+        keep: bool = False,
+        to_error: float | None = None,
+        progress: Progress | None = None,
+    ) -> Measured:
+        """Energy and observables of the frozen parameters, from the same samples.
+
+        Args:
+            state: parameters and starting walkers; it is not changed.
+            n_samples: samples over all devices, rounded up to whole draws.
+            kernels: what is averaged, by name.  The samples, and so the energy, do
+                not depend on it.
+            keep: whether configurations are wanted, see `Measured`.
+            to_error: go on beyond ``n_samples`` (up to 64 times as many) until the
+                error is below this fraction of the energy.
+            progress: called with the estimate so far.
+
+        Raises:
+            NumericalError: an energy or a feature was not finite.
+        """
+        # In the order in which JAX sees a dictionary.
+        kernels = dict(sorted(kernels.items()))
         if self.sampler.is_full:
-            return self._sum(state)
-        n_chains = self.sampler.n_chains
-        target = -(-n_samples // n_chains)
+            return self._sum(state, kernels)
+        pass_ = _Pass(self, state, kernels, keep)
+        pass_.thermalise()
+        target = -(-n_samples // self.sampler.n_chains)
         limit = target * (64 if to_error else 1)
-        chains, drawn = state.chains, 0
-        energies: list[np.ndarray] = []
-        imaginary: list[np.ndarray] = []
-        result = None
-        while result is None or drawn < target + DISCARD:
-            discard = drawn < DISCARD
-            left = (DISCARD if discard else target + DISCARD) - drawn
-            n = min(DRAWS, left)
-            path = np.array([Purpose.MEASURE, int(state.step), drawn], np.int32)
-            chains, rows, drift = self.walk(state.params, chains, state.key, path, n)
-            drawn += n
-            rows = np.asarray(rows, np.float64)[:n]
-            drift = float(drift)
-            fine = np.all(np.isfinite(rows)) and drift <= DRIFT_LIMIT[self.precision]
-            if not fine:
-                raise NumericalError(
-                    "the measurement met a local energy of "
-                    f"{np.max(np.abs(rows))} (cache drift {drift:.1e}). The "
-                    "parameters are not usable: resume from an earlier checkpoint with "
-                    "a smaller learning_rate."
-                )
-            if discard:
-                continue
-            energies.append(rows[:, 0])
-            imaginary.append(rows[:, 1])
-            x = np.concatenate(energies)
-            variance = float(np.var(x) + np.var(np.concatenate(imaginary)))
-            result = stats.estimate(x, variance)
+        while True:
+            result = pass_.go_on(min(DRAWS, target - pass_.stream.n_draws))
             if progress:
                 progress(result)
+            if pass_.stream.n_draws < target:
+                continue
             wanted = to_error and result.error > to_error * abs(result.mean)
-            if wanted and drawn >= target + DISCARD:
-                target = min(target + max(target // 2, 1), limit)
-        return result
+            if not wanted or target >= limit:
+                return pass_.measured(result)
+            target = min(target + max(target // 2, 1), limit)
 
-    def _sum(self, state: VMCState) -> stats.Estimate:
-        """The energy as a sum over all configurations."""
+    def _sum(self, state: VMCState, kernels: Kernels) -> Measured:
+        """Energy and features as sums over all configurations."""
+        wf, params = self.wavefunction, state.params
+        n_local = self.sampler.n_chains // self.mesh.size
+        chunk = self._features_at_once(kernels, params, n_local)
 
-        def run(hamiltonian: Hamiltonian, params: Params, chains: Any, key: Key) -> Any:
+        def moments(
+            hamiltonian: Hamiltonian, params: Params, chains: Any, key: Key
+        ) -> Any:
             _, samples, info = self.sampler.sample(key, params, chains)
-            eloc = local_energies(
-                self.wavefunction, hamiltonian, params, samples[0], self.chunk
-            )
+            eloc = local_energies(wf, hamiltonian, params, samples[0], self.chunk)
             weights = info.weights[0]  # pyright: ignore[reportOptionalSubscript]
             mean = distributed.total(jnp.sum(weights * eloc))
             squares = weights * jnp.abs(eloc - mean) ** 2
             return mean.real, distributed.total(jnp.sum(squares))
 
+        def averages(
+            hamiltonian: Hamiltonian, kernels: Any, params: Params, chains: Any
+        ) -> Array:
+            key = jax.random.key(0)  # not used by a full sum
+            _, samples, info = self.sampler.sample(key, params, chains)
+            values = observables.features(
+                kernels, wf, hamiltonian, params, samples[0], chunk
+            )
+            weights = info.weights[0]  # pyright: ignore[reportOptionalSubscript]
+            # Repetitions that fill up the devices have weight 0.
+            values = jnp.where(weights[None] > 0, weights[None] * values, 0)
+            return distributed.total(jnp.sum(values, axis=1))
+
         specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED)
-        program = distributed.compiled(run, self.mesh, specs, (REPLICATED, REPLICATED))
+        program = distributed.compiled(
+            moments, self.mesh, specs, (REPLICATED, REPLICATED)
+        )
         mean, variance = map(
-            float, program(self.hamiltonian, state.params, state.chains, state.key)
+            float, program(self.hamiltonian, params, state.chains, state.key)
         )
         n = self.sampler.n_chains
         if not math.isfinite(mean + variance):
             raise NumericalError(f"the energy is {mean}, its variance {variance}")
-        return stats.Estimate(mean, 0.0, variance, 1.0, 1.0, n, float(n))
+        energy = stats.Estimate(mean, 0.0, variance, 1.0, 1.0, n, float(n), 0.0, 0.0)
+        sizes = {name: kernel.n_features for name, kernel in kernels.items()}
+        if not kernels:
+            return Measured(energy, Sums(sizes, np.zeros(0)))
+        near = {name: kernel.near(mean) for name, kernel in kernels.items()}
+        specs = (REPLICATED, REPLICATED, REPLICATED, BY_WALKER)
+        program = distributed.compiled(averages, self.mesh, specs, REPLICATED)
+        means = program(self.hamiltonian, near, params, state.chains)
+        return Measured(energy, Sums(sizes, _finite(np.asarray(means, np.float64))))
 
     def walk(
         self, params: Params, chains: Any, key: Key, path: np.ndarray, n: int
@@ -125,42 +186,166 @@ class Measurement:
             Chains, real and imaginary parts of the local energies (`DRAWS`, 2,
             n_chains), of which the first ``n`` rows count, and the cache drift.
         """
-        return self._program(self.hamiltonian, params, chains, key, path, np.int32(n))
+        out = self._program(
+            self.hamiltonian, {}, params, chains, key, path, np.int32(n)
+        )
+        return out[0], out[1], out[2]
+
+    def _features_at_once(self, kernels: Kernels, params: Params, n_local: int) -> int:
+        if not kernels:
+            return n_local
+        return observables.samples_at_once(
+            kernels, self.wavefunction, self.hamiltonian, params, n_local
+        )
 
     @functools.cached_property
     def _program(self) -> Callable[..., Any]:
+        """Draws and energies alone: the program of burn-in and of most runs."""
+        return self.program({}, None, False)
+
+    def program(
+        self, kernels: Kernels, params: Params, observed: bool = True
+    ) -> Callable[..., Any]:
+        """A compiled loop over draws that also adds up the features of kernels.
+
+        Its arguments are the Hamiltonian, the kernels, and those of `walk`; its
+        results those of `walk` and, if ``observed``, sums of features (F, n_chains)
+        and the last draw, int8 (n_chains, N).
+        """
         sampler = self.sampler.with_draws(1)
+        dtype = real_dtype(self.precision)
+        n_local = self.sampler.n_chains // self.mesh.size
+        n_features = sum(kernel.n_features for kernel in kernels.values())
+        chunk = self._features_at_once(kernels, params, n_local)
 
         def run(
             hamiltonian: Hamiltonian,
+            kernels: Any,
             params: Params,
             chains: Any,
             root: Key,
             path: Array,
             n: Array,
-        ) -> tuple[Any, Array, Array]:
+        ) -> Any:
             key = derive(root, path[0], path[1])
+            psi = (self.wavefunction, hamiltonian, params)
 
             def body(i: Array, loop: Any) -> Any:
-                chains, rows, drift = loop
+                chains, rows, drift, *more = loop
                 t = path[2] + i
                 chains, samples, info = sampler.sample(derive(key, t), params, chains)
-                eloc = local_energies(
-                    self.wavefunction, hamiltonian, params, samples[0], self.chunk
-                )
+                eloc = local_energies(*psi, samples[0], self.chunk)
                 pair = jnp.stack([eloc.real, eloc.imag]).astype(dtype)
                 rows = rows.at[i].set(pair)
-                return chains, rows, jnp.maximum(drift, info.drift.astype(dtype))
+                drift = jnp.maximum(drift, info.drift.astype(dtype))
+                if observed:
+                    values = observables.features(kernels, *psi, samples[0], chunk)
+                    more = [more[0] + values.astype(dtype), samples[0]]
+                return chains, rows, drift, *more
 
-            dtype = real_dtype(self.precision)
-            n_local = self.sampler.n_chains // distributed.n_devices()
             rows = jnp.zeros((DRAWS, 2, n_local), dtype)
-            loop = (chains, rows, jnp.zeros((), dtype))
-            chains, rows, drift = lax.fori_loop(0, n, body, loop)
+            more = []
+            if observed:
+                shape = (n_local, hamiltonian.space.n_sites)
+                sums = jnp.zeros((n_features, n_local), dtype)
+                more = [sums, jnp.zeros(shape, jnp.int8)]
+            loop = (chains, rows, jnp.zeros((), dtype), *more)
+            chains, rows, drift, *more = lax.fori_loop(0, n, body, loop)
             # Once for all draws: a collective costs more than what it carries.
-            return chains, distributed.gather(rows, axis=2), distributed.largest(drift)
+            gathered = [distributed.gather(x, axis=1 - k) for k, x in enumerate(more)]
+            rows = distributed.gather(rows, axis=2)
+            return chains, rows, distributed.largest(drift), *gathered
 
-        specs = (REPLICATED, REPLICATED, BY_WALKER, REPLICATED, REPLICATED, REPLICATED)
-        return distributed.compiled(
-            run, self.mesh, specs, (BY_WALKER, REPLICATED, REPLICATED)
+        specs = (REPLICATED,) * 3 + (BY_WALKER,) + (REPLICATED,) * 3
+        outs = (BY_WALKER,) + (REPLICATED,) * (4 if observed else 2)
+        return distributed.compiled(run, self.mesh, specs, outs)
+
+
+class _Pass:
+    """One pass over the samples: walkers and what has accumulated."""
+
+    def __init__(
+        self,
+        measurement: Measurement,
+        state: VMCState,
+        kernels: Kernels,
+        keep: bool,
+    ) -> None:
+        self._m = measurement
+        self._state = state
+        self._kernels = dict(kernels)
+        self._keeps = keep
+        self._chains, self._drawn = state.chains, 0
+        n_chains = measurement.sampler.n_chains
+        sizes = {name: kernel.n_features for name, kernel in kernels.items()}
+        self.stream = Stream(n_chains)
+        self._blocks = Blocks(n_chains, sizes, DRAWS)
+        self._samples: list[np.ndarray] = []
+        self._every, self._calls = 1, 0
+        self._program: Callable[..., Any] | None = None
+
+    def thermalise(self) -> None:
+        """Draws that do not count; then the kernels learn about the energy."""
+        rows = self._call(DISCARD)[:DISCARD, 0]
+        if self._kernels or self._keeps:
+            energy = float(np.mean(rows))
+            self._kernels = {k: v.near(energy) for k, v in self._kernels.items()}
+            self._program = self._m.program(self._kernels, self._state.params)
+
+    def go_on(self, n: int) -> stats.Estimate:
+        """Further draws; the estimate so far."""
+        rows = self._call(n)
+        self.stream.add(rows[:, 0], rows[:, 1])
+        return self.stream.estimate(left_out=DISCARD)
+
+    def measured(self, energy: stats.Estimate) -> Measured:
+        """The result."""
+        self._blocks.leave_out(self.stream.settled())
+        samples = np.stack(self._samples) if self._samples else None
+        return Measured(energy, self._blocks, samples)
+
+    def _call(self, n: int) -> np.ndarray:
+        """``n`` draws: their local energies (n, 2, C)."""
+        state, m = self._state, self._m
+        path = np.array([Purpose.MEASURE, int(state.step), self._drawn], np.int32)
+        args = (state.params, self._chains, state.key, path)
+        if self._program is None:
+            self._chains, rows, drift = m.walk(*args, n)
+        else:
+            self._chains, rows, drift, sums, last = self._program(
+                m.hamiltonian, self._kernels, *args, np.int32(n)
+            )
+            self._blocks.add(_finite(np.asarray(sums, np.float64)), n)
+            if self._keeps:
+                self._keep(np.asarray(last))
+        self._drawn += n
+        rows = np.asarray(rows, np.float64)[:n]
+        drift = float(drift)
+        if not (np.all(np.isfinite(rows)) and drift <= DRIFT_LIMIT[m.precision]):
+            raise NumericalError(
+                "the measurement met a local energy of "
+                f"{np.max(np.abs(rows))} (cache drift {drift:.1e}). The "
+                "parameters are not usable: resume from an earlier checkpoint with "
+                "a smaller learning_rate."
+            )
+        return rows
+
+    def _keep(self, sigma: np.ndarray) -> None:
+        """Keep this draw of all chains, every second one when there are too many."""
+        if self._calls % self._every == 0:
+            self._samples.append(sigma)
+            if len(self._samples) > max(1, KEPT // len(sigma)):
+                self._samples = self._samples[::2]
+                self._every *= 2
+        self._calls += 1
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Refuse features that are not numbers."""
+    if not np.all(np.isfinite(values)):
+        raise NumericalError(
+            "an observable is not a finite number for some configuration: psi almost "
+            "vanishes there. Measure fewer observables to find which, or train with "
+            'precision = "float64".'
         )
+    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from vmc.assembly import Built
@@ -17,11 +18,14 @@ def report(
     step: int,
     seconds: float,
     warnings: list[str],
+    observables: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The numbers of a run, as JSON values.
 
     ``v_score`` is N Var(H) / (E - E_inf)^2 with E_inf the mean energy of all
     configurations (arXiv:2302.04919); ``relative_error`` is (E - E0) / |E0|.
+    ``observables`` (only where some were measured) are tables of equally long columns,
+    see `vmc.observables_run.Results`.
     """
     exact = None if estimate is None else built.exact()
     relative = score = None
@@ -33,7 +37,8 @@ def report(
         )
         if exact is not None and exact["energy"] != 0:
             relative = (estimate.mean - exact["energy"]) / abs(exact["energy"])
-    return {
+    measured = {"observables": dict(observables)} if observables else {}
+    return measured | {
         "status": status,
         "energy": energy,
         "energy_per_site": None if estimate is None else estimate.mean / built.n_sites,

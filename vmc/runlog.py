@@ -316,6 +316,18 @@ def _write_numbers(group: h5py.Group, result: Mapping[str, Any]) -> None:
             _write_numbers(group.create_group(name), value)
         elif isinstance(value, int | float | str):
             group.attrs[name] = value
+        elif isinstance(value, list) and "mean" in result:
+            _write_column(group, name, value)
+
+
+def _write_column(group: h5py.Group, name: str, values: list[Any]) -> None:
+    """A column of a table: numbers (null: not a number), vectors, or texts."""
+    try:
+        rows = [math.nan if v is None else v for v in values]
+        group.create_dataset(name, data=np.array(rows, np.float64))
+    except (TypeError, ValueError):  # texts, or lists of unequal length
+        texts = [v if isinstance(v, str) else json.dumps(v) for v in values]
+        group.create_dataset(name, data=texts, dtype=h5py.string_dtype())
 
 
 def read(folder: str | Path) -> RunFile:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vmc import checkpoint, cluster, grow, provenance, runlog
+from vmc import checkpoint, cluster, grow, observables_run, provenance, runlog
 from vmc.assembly import Built, build
 from vmc.base import VMCState, WaveFunction
 from vmc.errors import CheckpointError, JobError
@@ -187,6 +187,8 @@ def start(
     cluster.refuse_unjoined()
     check_same(job)
     built = build(job)
+    # What cannot be measured is refused before the run, not at its end.
+    observables_run.plan(built, job.measure.observables)
     cluster.check_same({"files": json.dumps(provenance.file_hashes(built.files))})
     if not keep:
         return Session(built, stop=stop)
@@ -293,6 +295,7 @@ def resume(
     check_same(job)
     state, saved = restore(old.folder, old.built)
     built = build(job)
+    observables_run.plan(built, job.measure.observables)
     state = with_optimizer_of(built, state)
     changed = differences(old.job, job)
     event = {"event": "resumed", "at": provenance.now(), "step": saved.step}

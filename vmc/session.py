@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmc import cluster, distributed, grow
+from vmc import cluster, distributed, grow, observables_run
 from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.errors import NumericalError, StopRun
@@ -156,6 +156,7 @@ class Session:
         )
         self._health.look(self.series, say=False)
         self._ended = False
+        self._observables: dict[str, Any] = {}
         self._watchdog = Watchdog(60 * built.job.run.stuck_minutes)
 
     @property
@@ -342,9 +343,16 @@ class Session:
                 self.callback(info._replace(phase="measure", measured=estimate))
 
         assert self.state is not None
-        return self.built.vmc.measure(
-            self.state, keys.n_samples, to_error=keys.to_error, progress=progress
+        found = observables_run.measure(
+            self.built,
+            self.state,
+            keys.n_samples,
+            keys.observables,
+            to_error=keys.to_error,
+            progress=progress,
         )
+        self._observables = found.observables
+        return found.energy
 
     def _report(self, status: str, estimate: Estimate | None) -> dict[str, Any]:
         for text in final_warnings(estimate, self.built.sampler.n_chains):
@@ -357,6 +365,7 @@ class Session:
             step=self._step,
             seconds=self.seconds,
             warnings=self.warnings,
+            observables=self._observables,
         )
 
     # ---- files ---------------------------------------------------------------

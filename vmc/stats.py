@@ -5,6 +5,7 @@ Arrays are (T, C): T draws of each of C chains.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,10 @@ class Estimate(NamedTuple):
         r_hat: split R-hat; 1 if the chains agree.
         n_samples: samples used.
         ess: effective number of independent samples.
+        blocked_error: the error from the spread of long blocks, without a model of the
+            autocorrelation; nan without at least four blocks.
+        variance_error: one standard error of the variance, from the same blocks.
+        burn_in: draws per chain that were left out at the start.
     """
 
     mean: float
@@ -33,6 +38,9 @@ class Estimate(NamedTuple):
     r_hat: float
     n_samples: int
     ess: float
+    blocked_error: float = math.nan
+    variance_error: float = math.nan
+    burn_in: int = 0
 
 
 def autocovariance(x: Series, max_lag: int) -> Series:
@@ -55,17 +63,22 @@ def integrated_time(x: Series) -> float:
     Args:
         x: (T, C); the overall mean is removed.
     """
-    if x.shape[0] < 4:
+    n_draws = x.shape[0]
+    if n_draws < 4:
         return 1.0
     centred = x - np.mean(x)
-    rho = autocovariance(centred, x.shape[0] // 2)
-    if rho[0] <= 0:
+    first = np.mean(centred * centred)
+    if first <= 0:
         return 1.0
-    rho = rho / rho[0]
-    pairs = rho[: len(rho) // 2 * 2].reshape(-1, 2).sum(axis=1)
-    stop = np.flatnonzero(pairs <= 0)
-    pairs = np.minimum.accumulate(pairs[: stop[0]] if len(stop) else pairs)
-    return float(max(2 * np.sum(pairs) - 1, 1.0))
+    total, smallest = 0.0, math.inf
+    # Lag by lag: the sequence ends long before the longest one.
+    for lag in range(0, n_draws // 2, 2):
+        two = sum(np.mean(centred[: n_draws - k] * centred[k:]) for k in (lag, lag + 1))
+        if two <= 0:
+            break
+        smallest = min(smallest, two / first)
+        total += smallest
+    return float(max(2 * total - 1, 1.0))
 
 
 def r_hat(x: Series) -> float:
@@ -73,8 +86,13 @@ def r_hat(x: Series) -> float:
     n_draws, n_chains = x.shape
     if n_draws < 2 or n_chains < 2:
         return float("nan")
-    within = np.mean(np.var(x, axis=0, ddof=1))
-    between = np.var(np.mean(x, axis=0), ddof=1)
+    return r_hat_of(np.mean(x, axis=0), np.var(x, axis=0, ddof=1), n_draws)
+
+
+def r_hat_of(means: Series, variances: Series, n_draws: int) -> float:
+    """R-hat from the mean and the (unbiased) variance of every chain, (C,) each."""
+    within = np.mean(variances)
+    between = np.var(means, ddof=1)
     if within <= 0:
         return 1.0 if between <= 0 else float("inf")
     return float(np.sqrt((n_draws - 1) / n_draws + between / within))

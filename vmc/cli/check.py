@@ -47,6 +47,7 @@ def describe(job: Any, devices: int | None = None) -> dict[str, Any]:
     """Sizes, memory per device in bytes, resolved job and warnings."""
     from vmc.assembly import build, build_system
     from vmc.distributed import check_divisible
+    from vmc.observables_run import plan
 
     if job.ansatz is None:
         system = build_system(job)
@@ -57,6 +58,7 @@ def describe(job: Any, devices: int | None = None) -> dict[str, Any]:
             "job": system.job.to_toml(),
         }
     built = build(job)
+    plan(built, job.measure.observables)  # refuses what cannot be measured
     sampler = built.job.sampler
     if devices is not None:
         check_divisible(built.sampler.n_chains, devices)

@@ -1,8 +1,9 @@
-"""``vmc measure``: measure the energy of a run's parameters again."""
+"""``vmc measure``: measure the parameters of a run again, and more of them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -10,35 +11,67 @@ from vmc.cli import console
 from vmc.cli.environment import set_threads, start_jax
 from vmc.cli.options import Json, RunFolder
 
+Samples: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Samples over all devices.")
+]
+ToError: TypeAlias = Annotated[
+    float | None, typer.Option(help="Go on to this relative error.")
+]
+Names: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="What else to measure, as correlations,structure_factor,renyi2:0-3 "
+        "(docs/job-file.md, Observables); default: those of the job.",
+    ),
+]
+Fidelity: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN2", help="Also |<a|b>|^2 with another run."),
+]
+Extrapolate: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="RUN2",
+        help="Also the energy at zero variance, from this run and RUN2 (or one of "
+        "its checkpoint files); may be repeated.",
+    ),
+]
+Exactly: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="No samples: energy and entropies from the structure of mps, ttn, "
+        'convac, cp or rac of depth 1 (total_sz = "free").',
+    ),
+]
+
 
 def measure(
     run: RunFolder,
-    n_samples: Annotated[
-        int | None, typer.Option(min=1, help="Samples over all devices.")
-    ] = None,
-    to_error: Annotated[
-        float | None, typer.Option(help="Go on to this relative error.")
-    ] = None,
-    exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="No samples: energy and entropies from the structure of mps, ttn, "
-            'convac, cp or rac of depth 1 (total_sz = "free").',
-        ),
-    ] = False,
+    n_samples: Samples = None,
+    to_error: ToError = None,
+    observables: Names = None,
+    fidelity: Fidelity = None,
+    extrapolate: Extrapolate = None,
+    exact: Exactly = False,
     json: Json = False,
 ) -> None:
-    """Measure the energy of the newest checkpoint; changes nothing on disk."""
+    """Measure the newest checkpoint; changes nothing on disk."""
     with console.command(by_all=True) as output:
         from vmc import runlog
         from vmc.errors import JobError
+        from vmc.observables_names import parse, split
 
-        if exact and (n_samples is not None or to_error is not None):
+        given = (n_samples, to_error, observables, fidelity, extrapolate)
+        if exact and any(value is not None for value in given):
             raise JobError(
-                "--exact takes no samples and has no error: leave out --n-samples and "
-                "--to-error, or --exact"
+                "--exact takes no samples and has no error: leave out --n-samples, "
+                "--to-error, --observables, --fidelity and --extrapolate, or --exact"
             )
+        names = None if observables is None else split(observables)
+        for name in names or []:
+            parse(name)
         file = runlog.read(run)
         set_threads(None, file.provenance.get("openblas_threads"))
         start_jax(by_all=True)
@@ -51,9 +84,9 @@ def measure(
             numbers = cluster.on_first(lambda: _exactly(loaded))
             show = print_exact
         else:
-            seconds = float(file.provenance.get("elapsed", 0.0))
-            numbers = _sampled(loaded, n_samples, to_error, seconds)
-            show = print_report
+            numbers = _sampled(loaded, n_samples, to_error, names)
+            more = _with_others(loaded, numbers, n_samples, fidelity, extrapolate)
+            numbers, show = numbers | more, print_report
         if json:
             output.json(numbers)
         else:
@@ -61,28 +94,55 @@ def measure(
 
 
 def _sampled(
-    loaded: Any, n_samples: int | None, to_error: float | None, seconds: float
+    loaded: Any, n_samples: int | None, to_error: float | None, names: list[str] | None
 ) -> dict[str, Any]:
     """The report of a run, measured again."""
     from vmc import cluster
+    from vmc.health import final_warnings
+    from vmc.observables_run import measure
     from vmc.report import report
 
-    keys = loaded.job.measure
-    estimate = loaded.built.vmc.measure(
+    keys, built = loaded.job.measure, loaded.built
+    energy, observables = measure(
+        built,
         loaded.state,
         n_samples or keys.n_samples,
+        keys.observables if names is None else names,
         to_error=to_error if to_error is not None else keys.to_error,
     )
+    doubts = final_warnings(energy, built.sampler.n_chains)
     return cluster.on_first(
         lambda: report(
-            loaded.built,
-            estimate,
+            built,
+            energy,
             status=loaded.status,
             step=int(loaded.state.step),
-            seconds=seconds,
-            warnings=list(loaded.built.warnings),
+            seconds=float(loaded.file.provenance.get("elapsed", 0.0)),
+            warnings=[*built.warnings, *doubts],
+            observables=observables,
         )
     )
+
+
+def _with_others(
+    loaded: Any,
+    numbers: dict[str, Any],
+    n_samples: int | None,
+    fidelity: Path | None,
+    extrapolate: list[Path] | None,
+) -> dict[str, Any]:
+    """What takes other runs as well: fidelity and extrapolation."""
+    from vmc import observables_runs
+
+    n = n_samples or loaded.job.measure.n_samples
+    more: dict[str, Any] = {}
+    if fidelity is not None:
+        more["fidelity"] = observables_runs.fidelity(loaded, fidelity, n)
+    if extrapolate:
+        more["zero_variance"] = observables_runs.zero_variance(
+            loaded, numbers["energy"], extrapolate, n
+        )
+    return more
 
 
 def _exactly(loaded: Any) -> dict[str, Any]:

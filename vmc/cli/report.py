@@ -34,15 +34,66 @@ def print_report(output: Output, report: Mapping[str, Any]) -> None:
             ("variance", f"{energy['variance']:.4g}"),
             ("V-score", _maybe(report["v_score"], ".3e")),
             ("tau, R-hat", f"{energy['tau']:.2f}, {_maybe(energy['r_hat'], '.4f')}"),
-            ("samples", str(energy["n_samples"])),
+            ("samples", _samples(energy)),
         ]
     rows += _reference(report)
     rows += [
         ("parameters", str(report["n_parameters"])),
         ("steps", str(report["n_steps"])),
         ("wall time", clock(report["seconds"])),
+        *_other_runs(report),
     ]
     output.pairs(rows)
+    print_observables(output, report.get("observables", {}))
+
+
+def print_observables(output: Output, observables: Mapping[str, Any]) -> None:
+    """One table per observable, its labels first."""
+    for name, columns in observables.items():
+        output.text()
+        output.text(f"[{name}]")
+        # What else is known of the numbers is for --json.
+        hidden = ("mean", "error", "purity", "purity_error", "lower_bound")
+        labels = [key for key in columns if key not in hidden]
+        rows = [
+            (*(label_text(columns[key][k]) for key in labels), value_text(columns, k))
+            for k in range(len(columns["mean"]))
+        ]
+        output.table((*labels, "value"), rows)
+
+
+def label_text(value: Any) -> str:
+    """A label: sites and vectors in brackets, numbers with few digits."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        runs = _runs(value) if all(type(x) is int for x in value) else None
+        return runs or f"({', '.join(f'{x:.5g}' for x in value)})"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _runs(sites: list[int]) -> str:
+    """Sites as in a request: 0-3,8."""
+    parts: list[list[int]] = []
+    for i in sites:
+        if parts and i == parts[-1][1] + 1:
+            parts[-1][1] = i
+        else:
+            parts.append([i, i])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def value_text(columns: Mapping[str, Any], k: int) -> str:
+    """A value with its error, or what is known instead."""
+    mean, error = columns["mean"][k], columns["error"][k]
+    scale = max((abs(v) for v in columns["mean"] if v is not None), default=0.0)
+    if mean is not None and max(abs(mean), error or 0.0) <= 1e-13 * scale:
+        return "0"  # a sum of others that cancel exactly, but for rounding
+    if mean is None:
+        bounds = columns.get("lower_bound")
+        bound = None if bounds is None else bounds[k]
+        return "-" if bound is None else f"> {bound:.4g}"
+    return f"{mean:.10g}" if error is None else with_error(mean, error)
 
 
 def print_exact(output: Output, report: Mapping[str, Any]) -> None:
@@ -70,6 +121,23 @@ def print_exact(output: Output, report: Mapping[str, Any]) -> None:
     )
 
 
+def _other_runs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was measured together with other runs."""
+    rows = []
+    if found := report.get("fidelity"):
+        value = with_error(found["mean"], found["error"])
+        rows.append(("fidelity", f"{value} with {found['run']}"))
+    if found := report.get("zero_variance"):
+        error = found["error"]
+        value = f"{found['energy']:.10g} (two points without errors)"
+        if error is not None:
+            value = with_error(found["energy"], error)
+        if found["chi2_per_dof"] is not None:
+            value += f", chi^2 / dof {found['chi2_per_dof']:.2g}"
+        rows.append(("energy at zero variance", value))
+    return rows
+
+
 def _reference(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The ground-state energy and the distance to it, where it is known."""
     exact = report["exact"]
@@ -79,6 +147,13 @@ def _reference(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("exact energy", f"{exact['energy']:.10g} ({exact['source']})"),
         ("relative error", _maybe(report["relative_error"], "+.3e")),
     ]
+
+
+def _samples(energy: Mapping[str, Any]) -> str:
+    """Samples that counted, and what was left out before."""
+    left_out = energy.get("burn_in") or 0
+    note = f" ({left_out} draws per chain before)" if left_out else ""
+    return f"{energy['n_samples']}{note}"
 
 
 def _maybe(value: float | None, form: str) -> str:

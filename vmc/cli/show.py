@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -15,6 +15,15 @@ from vmc.errors import JobError
 
 #: Columns of the table, of all that --json prints.
 COLUMNS = ("step", "energy", "error", "variance", "acceptance", "r_hat", "seconds")
+
+Plot: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.png",
+        help="Draw the correlations, structure factors and entropies of the final "
+        "measurement.",
+    ),
+]
 
 
 def show(
@@ -41,6 +50,7 @@ def show(
         Path | None,
         typer.Option(metavar="DIR", help="Write the series as TensorBoard scalars."),
     ] = None,
+    plot: Plot = None,
     json: Json = False,
 ) -> None:
     """Print the result of a run, its series, or its resolved job."""
@@ -65,6 +75,8 @@ def show(
             file = _watch(file, follow, every, patience, tensorboard)
         except KeyboardInterrupt:
             return  # enough seen
+        if plot is not None:
+            _draw(file, plot)
         if job:
             _show_job(output, file, json)
         elif series:
@@ -99,6 +111,14 @@ def _watch(
         if board is not None:
             board.close()
     return file
+
+
+def _draw(file: Any, path: Path) -> None:
+    """The observables of the final measurement as a picture."""
+    from vmc.observables_plot import draw
+
+    draw(path, (file.result or {}).get("observables", {}))
+    console.note(f"drawn in {path}")
 
 
 def _show_job(output: console.Output, file: Any, json: bool) -> None:
