@@ -37,8 +37,79 @@ def is_invariant(ham: TermHamiltonian, perm: Sequence[int] | np.ndarray) -> bool
     )
 
 
+def broken_term(
+    ham: TermHamiltonian, perm: Sequence[int] | np.ndarray
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Sites of the smallest term that a renaming spoils, and where it takes them.
+
+    Args:
+        ham: the Hamiltonian.
+        perm: int (N,), a permutation of sites of equal spin.
+
+    Returns:
+        Sites before and after, ascending; None if perm is a symmetry.
+    """
+    image = np.asarray(perm)
+    before = dict(zip(*_numbers(ham, np.arange(ham.space.n_sites)), strict=True))
+    after = _numbers(ham, image)
+    cut = TOLERANCE * max((abs(c) for c in before.values()), default=0.0)
+    found = [
+        _support(ham, term)
+        for term, (code, coef) in enumerate(zip(*after, strict=True))
+        if coef != 0 and abs(coef - before.get(code, 0)) > cut
+    ]
+    if not found:
+        return None
+    sites = min(found, key=lambda support: (len(support), support))
+    return sites, tuple(sorted(int(image[i]) for i in sites))
+
+
+def odd_term(ham: TermHamiltonian) -> tuple[int, ...] | None:
+    """Sites of the smallest term of spins 1/2 that the flip of all spins reverses."""
+    if ham.tables is not None:
+        return None
+    found, start = [], len(np.asarray(ham.constants))
+    for block in (*ham.blocks, *ham.diagonal_blocks):
+        rows, coefs = np.asarray(block.rows), np.asarray(block.coefs)
+        factors = np.sum(rows < ham.space.n_sites, axis=2)
+        odd = np.flatnonzero((coefs != 0).reshape(-1) & (factors.reshape(-1) % 2 == 1))
+        found += [_support(ham, start + int(term)) for term in odd]
+        start += coefs.size
+    return min(found, key=lambda support: (len(support), support), default=None)
+
+
+def _support(ham: TermHamiltonian, term: int) -> tuple[int, ...]:
+    """Sites of a term, by its number in `_numbers`."""
+    row_sites, _ = row_tables(ham)
+    move, rows = term, np.zeros(0, int)
+    if term >= len(np.asarray(ham.constants)):
+        term, move = term - len(np.asarray(ham.constants)), 0
+        for block in (*ham.blocks, *ham.diagonal_blocks):
+            n, width = block.coefs.shape
+            if term < n * width:
+                rows = np.asarray(block.rows)[term // width, term % width]
+                move += term // width
+                break
+            term, move = term - n * width, move + n
+    sites = {int(row_sites[r]) for r in rows if r < len(row_sites)}
+    if move < ham.moves.n_moves:
+        sites |= set(np.asarray(ham.moves.sites)[move].tolist())
+    return tuple(sorted(sites - {ham.space.n_sites}))
+
+
 def _fingerprint(ham: TermHamiltonian, image: np.ndarray) -> tuple[np.ndarray, ...]:
     """Sorted numbers of all terms after i -> image[i], and their coefficients."""
+    code, coef = _numbers(ham, image)
+    code, coef = code[coef != 0], coef[coef != 0]
+    order = np.argsort(code)
+    return code[order], coef[order]
+
+
+def _numbers(ham: TermHamiltonian, image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Numbers of all terms after i -> image[i], and their coefficients.
+
+    First the constants of the moves, then the strings of all blocks.
+    """
     row_sites, tables = row_tables(ham)
     n_sites = ham.space.n_sites
     rng = np.random.default_rng(2024)
@@ -62,10 +133,7 @@ def _fingerprint(ham: TermHamiltonian, image: np.ndarray) -> tuple[np.ndarray, .
     for block in ham.diagonal_blocks:
         codes.append(row_numbers[np.asarray(block.rows)].sum(2, dtype=np.uint64)[:, 0])
         coefs.append(np.asarray(block.coefs)[:, 0])
-    code, coef = np.concatenate(codes), np.concatenate(coefs)
-    code, coef = code[coef != 0], coef[coef != 0]
-    order = np.argsort(code)
-    return code[order], coef[order]
+    return np.concatenate(codes), np.concatenate(coefs)
 
 
 def _block_terms(

@@ -71,28 +71,40 @@ def momenta(shifts: np.ndarray, periods: np.ndarray) -> np.ndarray:
 
 def point_group(lattice: Lattice) -> np.ndarray:
     """See `Lattice.point_group`."""
+    # On very small tori different rotations are the same permutation.
+    best = np.unique(point_operations(lattice)[1], axis=0)
+    identity = np.all(best == np.arange(lattice.n_sites), axis=1)
+    return best[np.argsort(~identity, kind="stable")]
+
+
+def point_operations(lattice: Lattice) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations and reflections about the best centre, see `Lattice.point_group`.
+
+    Returns:
+        Matrices, float (n, d, d), all different, and the site that each moves every
+        site to, int32 (n, N); on very small tori some of these are equal.
+    """
     rotations = _torus_rotations(lattice)
     best = np.arange(lattice.n_sites, dtype=np.int32)[None]
+    matrices = np.eye(lattice.positions.shape[1])[None]
     centres, allowed = _centres(lattice, rotations)
     for c in np.argsort(-allowed.sum(axis=0), kind="stable"):
         if allowed[:, c].sum() <= len(best):
             break
         for shift in _cosets(lattice):
-            perms = [
-                perm
+            moved = [
+                (rotation, perm)
                 for rotation in rotations[allowed[:, c]]
                 if (perm := _permutation(lattice, rotation, centres[c] + shift))
                 is not None
             ]
-            if len(perms) > len(best):
-                table = np.array(perms, np.int32)
-                table = table[preserves(lattice.features, table)]
-                if len(table) > len(best):
-                    best = table
-    # On very small tori different rotations are the same permutation.
-    best = np.unique(best, axis=0)
-    identity = np.all(best == np.arange(lattice.n_sites), axis=1)
-    return best[np.argsort(~identity, kind="stable")]
+            if len(moved) > len(best):
+                table = np.array([perm for _, perm in moved], np.int32)
+                kept = preserves(lattice.features, table)
+                if np.sum(kept) > len(best):
+                    best = table[kept]
+                    matrices = np.array([rotation for rotation, _ in moved])[kept]
+    return matrices, best
 
 
 def automorphisms(n_sites: int, edges: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ def spectrum(
     lattice: Lattice | None = None,
     momentum: Sequence[int] | None = None,
     spin_flip: int | None = None,
+    point_group: str | None = None,
     cuts: Sequence[Sequence[int]] = (),
     memory_limit: int = MEMORY_LIMIT,
     note: Callable[[str], None] | None = None,
@@ -31,18 +32,19 @@ def spectrum(
         ham: the Hamiltonian; its sign gauge is taken off, so that quantum numbers are
             those of the physical frame.
         k: levels wanted, at most all of the sector.
-        lattice: for a momentum.
+        lattice: for a momentum or point group.
         momentum: see `hamiltonians.symmetric.symmetry_sector`.
         spin_flip: see there.
+        point_group: see there.
         cuts: regions whose entanglement with the rest is wanted.
         memory_limit: bytes.
         note: called with the plan (method, dimension, memory) before any work.
 
     Returns:
         energies (ascending), dimension, method, memory_bytes (estimate), degeneracy,
-        gap (None if not among the levels), momentum, spin_flip, and entropies: region,
-        s1, s2 and rank of every cut.  A degenerate ground level has no state of its
-        own: its s1, s2 and rank are None.
+        gap (None if not among the levels), momentum, spin_flip, point_group, and
+        entropies: region, s1, s2 and rank of every cut.  A degenerate ground level has
+        no state of its own: its s1, s2 and rank are None.
 
     Raises:
         JobError: memory is short, or a symmetry or cut does not fit.
@@ -50,8 +52,8 @@ def spectrum(
     if ham.signs is not None:
         ham = ham.with_signs(ham.signs)
     symmetry = None
-    if momentum is not None or spin_flip is not None:
-        symmetry = symmetry_sector(ham, lattice, momentum, spin_flip)
+    if any(x is not None for x in (momentum, spin_flip, point_group)):
+        symmetry = symmetry_sector(ham, lattice, momentum, spin_flip, point_group)
     k = min(k, ham.space.n_states)
     chosen = plan(ham, k, symmetry=symmetry, memory_limit=memory_limit)
     if note is not None:
@@ -82,5 +84,6 @@ def spectrum(
         "gap": levels.gap,
         "momentum": None if momentum is None else [int(m) for m in momentum],
         "spin_flip": spin_flip,
+        "point_group": point_group,
         "entropies": entropies,
     }

@@ -1,4 +1,4 @@
-"""One-dimensional representations of lattice translations and the spin flip.
+"""One-dimensional representations of space groups and the spin flip.
 
 A group element g acts on states, T_g |sigma> = |sigma'> with sigma'[perm[i]] =
 sigma[i] (or minus that).  The basis state of an orbit with smallest member a is
@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hamiltonians.invariance import broken_term, odd_term
 from hamiltonians.lattices import Lattice
+from hamiltonians.space_groups import SpaceGroup, space_group
 from hamiltonians.tables import TermHamiltonian
 from vmc.errors import JobError
 
@@ -45,91 +47,96 @@ def symmetry_sector(
     lattice: Lattice | None = None,
     momentum: Sequence[int] | None = None,
     spin_flip: int | None = None,
+    point_group: str | None = None,
 ) -> SymmetrySector:
-    """The sector of a momentum and a parity under the spin flip.
+    """The sector of a momentum, a point-group representation and a spin-flip parity.
 
     Args:
         ham: the Hamiltonian, which must be invariant (in its sign gauge).
-        lattice: its lattice, for a momentum.
-        momentum: integers m_d; translation by one cell along direction d multiplies
-            the state by exp(-2 pi i m_d / L_d), with L_d the number of steps that
-            lead back.  None leaves the momentum free.
+        lattice: its lattice, for a momentum or point group.
+        momentum: see `hamiltonians.space_groups.space_group`.  None leaves it free.
         spin_flip: +1 or -1, the eigenvalue of the flip of all spins; or None.
+        point_group: see there.  None leaves it free.
 
     Raises:
         JobError: the Hamiltonian, its sector or the lattice lacks the symmetry.
     """
     n_sites = ham.space.n_sites
     perms, characters = np.arange(n_sites)[None], np.ones(1, complex)
-    if momentum is not None:
-        perms, characters = _translations(ham, lattice, momentum)
+    if momentum is not None or point_group is not None:
+        group = space_group(lattice, momentum, point_group)
+        check_invariant(ham, group, numbers_in_words(momentum, point_group))
+        perms, characters = group.perms, group.characters.astype(complex)
     flips = np.zeros(len(perms), bool)
     if spin_flip is not None:
-        _check_flip(ham, spin_flip)
+        check_flip(ham, spin_flip)
         perms, flips = np.concatenate([perms, perms]), np.append(flips, ~flips)
         characters = np.append(characters, spin_flip * characters)
-    whole = np.abs(np.imag(characters)) < 1e-13
-    if whole.all():
-        characters = np.rint(np.real(characters)).astype(complex)
     return SymmetrySector(perms, flips, characters)
 
 
-def _translations(
-    ham: TermHamiltonian, lattice: Lattice | None, momentum: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    if lattice is None:
-        raise JobError("a momentum needs a [lattice]; the job has none")
-    wanted = list(momentum)
-    directions = len(lattice.periodic)
-    if len(wanted) != directions:
-        raise JobError(
-            f"momentum = {wanted}: expected one integer for each of the {directions} "
-            f"directions of {lattice!r} (0 along open ones)"
+def numbers_in_words(momentum: Sequence[int] | None, point_group: str | None) -> str:
+    """Quantum numbers of the lattice as a job writes them."""
+    parts = [] if momentum is None else [f"momentum = {list(momentum)}"]
+    parts += [] if point_group is None else [f'point_group = "{point_group}"']
+    return ", ".join(parts)
+
+
+def check_invariant(ham: TermHamiltonian, group: SpaceGroup, asked: str) -> None:
+    """Refuse a group that the Hamiltonian, in its gauge, or its sector does not have.
+
+    Args:
+        ham: the Hamiltonian.
+        group: the group.
+        asked: what was asked for, for the message.
+
+    Raises:
+        JobError: naming the first operation, and the term that breaks it.
+    """
+    dims = np.asarray(ham.space.local_dims)
+    for number, perm in enumerate(group.generators):
+        kind = (
+            "rotations and reflections" if number >= group.n_steps else "translations"
         )
-    for m, closed in zip(wanted, lattice.periodic, strict=True):
-        if m and not closed:
-            raise JobError(f"momentum = {wanted}: {lattice!r} is open there; use 0")
-    turns = np.array(wanted) / np.array(_orders(lattice))
-    around = lattice.grid.spanning @ turns
-    if np.any(np.abs(around - np.rint(around))[list(lattice.periodic)] > 1e-9):
-        raise JobError(
-            f"momentum = {wanted} does not fit the periods "
-            f"{lattice.grid.spanning.tolist()} of {lattice!r}: each period times "
-            f"{turns.tolist()} must be an integer"
-        )
-    perms, shifts = lattice._translations
-    for perm in perms:
-        if not ham.is_invariant(perm) or not ham.space.is_invariant(perm):
+        moves = ", ".join(f"{i} to {p}" for i, p in enumerate(perm[:3].tolist()))
+        which = f"the {kind} of the lattice: the one that moves site {moves}, ..."
+        if not np.array_equal(dims[perm], dims) or not ham.space.is_invariant(perm):
             raise JobError(
-                f"momentum = {wanted}: the Hamiltonian or its sector is not invariant "
-                f"under the translations of {lattice!r}"
+                f"{asked}: the space ({ham.space.label or 'unequal spins'}) is not "
+                f"invariant under {which} leads out of it"
             )
-    return perms, np.exp(-2j * np.pi * (shifts @ turns))
+        if not ham.is_invariant(perm):
+            broken = broken_term(ham, perm)
+            assert broken is not None
+            raise JobError(
+                f"{asked}: the Hamiltonian is not invariant under {which} takes its "
+                f"term on {_sites(broken[0])} to {_sites(broken[1])}, where there is "
+                "none of this form and strength"
+            )
 
 
-def _orders(lattice: Lattice) -> list[int]:
-    """Steps along each direction that lead back; 1 along open ones."""
-    cells = lattice.grid.cells()
-    orders = []
-    for axis, closed in enumerate(lattice.periodic):
-        order = 1
-        step = np.eye(len(lattice.periodic), dtype=cells.dtype)[axis]
-        while closed and not np.array_equal(
-            lattice.site(cells + order * step), lattice.site(cells)
-        ):
-            order += 1
-        orders.append(order)
-    return orders
+def _sites(sites: Sequence[int]) -> str:
+    if len(sites) == 1:
+        return f"site {sites[0]}"
+    return f"{'bond' if len(sites) == 2 else 'sites'} {tuple(sites)}"
 
 
-def _check_flip(ham: TermHamiltonian, spin_flip: int) -> None:
+def check_flip(ham: TermHamiltonian, spin_flip: int) -> None:
+    """Refuse a parity that the Hamiltonian or its sector does not have.
+
+    Raises:
+        JobError: it is none, or the flip of all spins is no symmetry; with the term
+            that breaks it.
+    """
     if spin_flip not in (1, -1):
         raise JobError(f"spin_flip = {spin_flip!r} must be 1 or -1")
     if ham.space.total_sz or ham.space.has_rules or not ham.conserves_spin_flip:
+        odd = odd_term(ham)
+        why = "" if odd is None else f": the term on {_sites(odd)} changes sign"
         raise JobError(
             f"spin_flip = {spin_flip}: the Hamiltonian or its sector "
             f"({ham.space.label or 'free'}) is not symmetric under the flip of all "
-            "spins"
+            f"spins{why}"
         )
 
 

@@ -60,7 +60,7 @@ def job(**sections: Any) -> Job:
         ({"run": {"n_steps": -3}}, "n_steps = -3: expected an integer >= 0"),
         ({"run": {"n_steps": 2.5}}, "n_steps = 2.5: expected an integer"),
         ({"run": {"max_time": "soon"}}, "max_time = 'soon': expected seconds"),
-        ({"measure": {"observables": ["spin"]}}, r"observables\[0\] = 'spin'"),
+        ({"measure": {"observables": ["spin"]}}, "unknown observable 'spin'; did you mean"),
     ],
 )
 def test_bad_values_say_what_was_expected(sections: dict, message: str) -> None:
@@ -327,20 +327,6 @@ def test_the_odd_half_ring_has_physical_momentum_pi() -> None:
     made = system([10], "heisenberg")
     _, numbers = symmetry.problem(made.job, made.hamiltonian, made.lattice)
     assert numbers == {"momentum": [5], "spin_flip": -1}
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({"momentum": [1]}, r"has momentum \[0\]"),
-        ({"spin_flip": -1}, "has spin_flip = 1"),
-    ],
-)
-def test_impossible_quantum_numbers_are_refused(table: dict, message: str) -> None:
-    made = system([12], "heisenberg")
-    wanted = made.job.replace({"ansatz": {"symmetry": table}})
-    with pytest.raises(JobError, match=message):
-        symmetry.problem(wanted, made.hamiltonian, made.lattice)
 
 
 def test_a_symmetry_table_works_with_a_sign_problem() -> None:

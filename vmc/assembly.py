@@ -19,7 +19,13 @@ from vmc.base import Problem, Sampler, VMCState, WaveFunction
 from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import REPLICATED, walker_mesh
 from vmc.driver import VMC
-from vmc.earlier import check_space, open_run, start_params, wavefunction_of
+from vmc.earlier import (
+    check_space,
+    open_run,
+    projection_cost,
+    start_params,
+    wavefunction_of,
+)
 from vmc.errors import JobError
 from vmc.job import Job
 from vmc.keys import Purpose, derive, root_key
@@ -70,15 +76,18 @@ class Built:
     def exact(self) -> dict[str, Any] | None:
         """Exact energy, {energy, source}, of the subspace that psi lives in; or None.
 
-        A symmetric psi for a Hamiltonian with a sign problem may be confined to a
-        subspace without the ground state: then only diagonalisation in it will do.
+        A symmetric psi may be confined to a subspace without the ground state, except
+        where that is known to be positive, and so to have characters of 1 (in the sign
+        gauge): then only diagonalisation in the subspace will do.
         """
         keys = self.job.ansatz.symmetry if self.job.ansatz else None
-        if self.hamiltonian.is_stoquastic or not isinstance(keys, Symmetry):
+        trivial = self.problem.characters is None and self.problem.flip_character == 1
+        positive = self.hamiltonian.is_stoquastic and trivial
+        if positive or not isinstance(keys, Symmetry):
             return self.system.exact()
         if self.hamiltonian.space.n_states > ED_STATES:
             return None
-        numbers = keys.momentum, keys.spin_flip
+        numbers = keys.momentum, keys.spin_flip, keys.point_group
         energy = registry.ground_energy_in(
             self.hamiltonian, self.system.lattice, *numbers
         )
@@ -192,6 +201,7 @@ def build(job: Job) -> Built:
     job, warnings = system.job, list(system.warnings)
     problem, quantum_numbers = symmetry.problem(job, system.hamiltonian, system.lattice)
     wavefunction, ansatz_keys = wavefunction_of(job, problem)
+    warnings += projection_cost(job, problem)
     warnings += symmetry.check_range(wavefunction, system.hamiltonian)
 
     parts = (system.hamiltonian, wavefunction, system.lattice, mesh.size)

@@ -147,8 +147,9 @@ class Exact(NamedTuple):
 
     Attributes:
         sample: (params, words uint32 (N, B)) -> (sigma (B, N), log_prob (B,)),
-            independent draws of |psi|^2 over the free space, a pure function of one
-            random word per site and walker.  A third argument ``allowed``, bool
+            independent draws of |psi|^2 over the space of the problem (None where
+            they would leave its sector), a pure function of one random word per site
+            and walker.  A third argument ``allowed``, bool
             (N, M), conditions on local states (index 0 is the largest value): one
             state of a site clamps it.
         log_norm: params -> ln <psi|psi>; with ``allowed``, ln of its weight.

@@ -34,15 +34,47 @@ def wavefunction_of(job: Job, problem: Problem) -> tuple[WaveFunction, dict[str,
     section = job.ansatz
     assert section is not None
     reference, keys = section.name, section.keys
+    has = native_problem(job, problem)
     if factories.is_user_code(reference):
         found = factories.find("ansatz", {}, reference, job.folder)
-        return registry.user_wavefunction(
-            reference, found, job.folder, problem, keys
-        ), keys
+        psi = registry.user_wavefunction(reference, found, job.folder, has, keys)
+        return registry.projected(psi, problem, has), keys
+    factory = factories.find("ansatz", registry.ansatze(), reference, job.folder)
+    keys = registry.ansatz_defaults(str(reference), has, keys)
+    psi = registry.projected(factory(has, **keys), problem, has)
+    return psi, factories.defaults_of(factory) | keys
+
+
+def native_problem(job: Job, problem: Problem) -> Problem:
+    """The problem with the symmetries that the ansatz of a job has by construction.
+
+    What is left of ``problem`` is projected, see `ansatze.symmetrized`.
+
+    Raises:
+        JobError: the ansatz is unknown, or a key of it.
+    """
+    section = job.ansatz
+    assert section is not None
+    reference, keys = section.name, section.keys
+    if factories.is_user_code(reference):
+        return registry.without_symmetry(problem)
     factory = factories.find("ansatz", registry.ansatze(), reference, job.folder)
     registry.check_ansatz_keys(reference, factory, keys)
-    keys = registry.ansatz_defaults(str(reference), problem, keys)
-    return factory(problem, **keys), factories.defaults_of(factory) | keys
+    return registry.native_problem(str(reference), problem, keys)
+
+
+def projection_cost(job: Job, problem: Problem) -> list[str]:
+    """What a projection costs, in words; nothing where there is none."""
+    has = native_problem(job, problem)
+    n_images = registry.n_images(problem, has)
+    if n_images == 1:
+        return []
+    assert job.ansatz is not None
+    return [
+        f"[ansatz.symmetry] {job.ansatz.name} does not have these quantum numbers by "
+        f"construction: psi is projected on them, and every amplitude costs {n_images} "
+        "evaluations"
+    ]
 
 
 #: Samples of an earlier run that another ansatz is fitted to, and sweeps before.
@@ -169,7 +201,8 @@ def _resized(earlier: Earlier, job: Job, problem: Problem, key: Key) -> Params |
     ):
         return None
     factory = registry.ansatze()[str(name)]
-    before = jax.eval_shape(factory(problem, **old).init, jax.random.key(0))
+    has = registry.native_problem(str(name), problem, old)
+    before = jax.eval_shape(factory(has, **old).init, jax.random.key(0))
     if _shapes(before) != _shapes(earlier.params):
         return None  # real and complex weights, or biases on one side only
     kind = registry.ansatz_change(str(name), problem, old, ours.keys)

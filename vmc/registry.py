@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vmc.base import Key, Params, Problem, WaveFunction
+import numpy as np
+
+from vmc.base import Capacity, Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.factories import Factory, call, check_keys, parameters_of
 
@@ -87,14 +89,62 @@ def compile_operator(operator: Any, n_sites: int, **sector: Any) -> Any:
 
 
 def ground_energy_in(
-    hamiltonian: Any, lattice: Any, momentum: Any, spin_flip: Any
+    hamiltonian: Any,
+    lattice: Any,
+    momentum: Any,
+    spin_flip: Any,
+    point_group: str | None = None,
 ) -> float:
     """Lowest energy with given physical quantum numbers, by diagonalisation."""
     from hamiltonians.diagonalise import ground_states
     from hamiltonians.symmetric import symmetry_sector
 
-    sector = symmetry_sector(hamiltonian, lattice, momentum, spin_flip)
-    return float(ground_states(hamiltonian, 1, symmetry=sector).energies[0])
+    bare = _without_gauge(hamiltonian)
+    sector = symmetry_sector(bare, lattice, momentum, spin_flip, point_group)
+    return float(ground_states(bare, 1, symmetry=sector).energies[0])
+
+
+def space_group(
+    hamiltonian: Any, lattice: Any, momentum: Any, point_group: str | None
+) -> tuple[Any, Any]:
+    """Permutations (G, N) and physical characters (G,) of quantum numbers.
+
+    Raises:
+        JobError: they do not exist, or the Hamiltonian does not have them.
+    """
+    from hamiltonians.space_groups import space_group
+    from hamiltonians.symmetric import check_invariant, numbers_in_words
+
+    group = space_group(lattice, momentum, point_group)
+    asked = numbers_in_words(momentum, point_group)
+    check_invariant(_without_gauge(hamiltonian), group, asked)
+    return group.perms, group.characters
+
+
+def check_flip(hamiltonian: Any, spin_flip: int) -> None:
+    """Refuse a parity under the spin flip that the Hamiltonian does not have."""
+    from hamiltonians.symmetric import check_flip
+
+    check_flip(hamiltonian, spin_flip)
+
+
+def sector_dimension(
+    hamiltonian: Any, lattice: Any, momentum: Any, spin_flip: Any, point_group: Any
+) -> int:
+    """Number of states with given physical quantum numbers, by listing all states."""
+    from hamiltonians.matrix import SymmetricRows
+    from hamiltonians.symmetric import symmetry_sector
+
+    bare = _without_gauge(hamiltonian)
+    sector = symmetry_sector(bare, lattice, momentum, spin_flip, point_group)
+    return SymmetricRows(bare, sector).dim
+
+
+def _without_gauge(hamiltonian: Any) -> Any:
+    """The Hamiltonian in the physical frame."""
+    if hamiltonian.signs is None:
+        return hamiltonian
+    return hamiltonian.with_signs(hamiltonian.signs)
 
 
 def find_sign_gauge(hamiltonian: Any) -> Any:
@@ -142,6 +192,13 @@ def exact_energy(
     return exact_energy(model, lattice, couplings, total_sz)
 
 
+def spin_operators(dim: int) -> Any:
+    """`hamiltonians.spin` for a site with so many states: Sx, Sz, Sp, ..."""
+    from hamiltonians.operators import spin
+
+    return spin((dim - 1) / 2)
+
+
 def checked_lattice(reference: Any, lattice: Any) -> Any:
     """Refuse what a user's function returns if it is no lattice."""
     from hamiltonians.lattices import Lattice
@@ -155,13 +212,15 @@ def checked_lattice(reference: Any, lattice: Any) -> Any:
     return lattice
 
 
-def checked_operator(reference: Any, operator: Any) -> Any:
+def checked_operator(
+    reference: Any, operator: Any, section: str = "hamiltonian"
+) -> Any:
     """Refuse what a user's function returns if it is no operator."""
     from hamiltonians.algebra import Operator
 
     if not isinstance(operator, Operator):
         raise JobError(
-            f"[hamiltonian] {reference!r} returned a {type(operator).__name__}; "
+            f"[{section}] {reference!r} returned a {type(operator).__name__}; "
             "expected a hamiltonians.Operator, a sum of terms such as Sz(0) @ Sz(1)"
         )
     return operator
@@ -203,6 +262,36 @@ def ansatz_defaults(
     return defaults(name, problem, keys)
 
 
+def native_problem(name: str, problem: Problem, keys: Mapping[str, Any]) -> Problem:
+    """The problem with the symmetries that a registered ansatz builds in itself."""
+    from ansatze.symmetrized import native
+
+    return native(name, problem, keys)
+
+
+def without_symmetry(problem: Problem) -> Problem:
+    """The problem without symmetries."""
+    from ansatze.symmetrized import without_symmetry
+
+    return without_symmetry(problem)
+
+
+def projected(psi: WaveFunction, problem: Problem, has: Problem) -> WaveFunction:
+    """psi with the symmetries of a problem, of which it has some; often psi itself."""
+    if has is problem:
+        return psi
+    from ansatze.symmetrized import symmetrized
+
+    return symmetrized(psi, problem, has)
+
+
+def n_images(problem: Problem, has: Problem) -> int:
+    """Evaluations of psi_0 per amplitude of `projected`."""
+    from ansatze.symmetrized import elements
+
+    return len(elements(problem, has).perms)
+
+
 def ansatz_symmetries(
     name: str, problem: Problem, keys: Mapping[str, Any]
 ) -> frozenset[str]:
@@ -221,6 +310,7 @@ def ansatz_change(
     """`ansatze.growth.change`: "none", "grow", "truncate" or "other"."""
     from ansatze.growth import change
 
+    problem = native_problem(name, problem, old_keys)
     return change(name, problem, old_keys, new_keys)
 
 
@@ -235,6 +325,7 @@ def resized_params(
     """Parameters of other sizes: grown exactly, or truncated optimally."""
     from ansatze.growth import change, grow, truncate
 
+    problem = native_problem(name, problem, old_keys)
     if change(name, problem, old_keys, new_keys) == "truncate":
         return truncate(name, problem, old_keys, new_keys, params).params
     return grow(name, problem, old_keys, new_keys, params, key)
@@ -255,3 +346,55 @@ def user_wavefunction(
     if isinstance(made, WaveFunction):
         return made
     return call(reference, from_module, folder, made, problem)
+
+
+# ---- what the design tool uses of both packages ---------------------------------
+
+
+def plan(hamiltonian: Any, k: int, memory_limit: int) -> Any:
+    """`hamiltonians.diagonalise.plan`: method, dimension, n_bytes."""
+    check_sibling("hamiltonians")
+    from hamiltonians.diagonalise import plan
+
+    return plan(hamiltonian, k, memory_limit=memory_limit)
+
+
+def ground_states(hamiltonian: Any, k: int, memory_limit: int) -> Any:
+    """`hamiltonians.diagonalise.ground_states`: energies, vectors, gap, degeneracy."""
+    from hamiltonians.diagonalise import ground_states
+
+    return ground_states(hamiltonian, k, memory_limit=memory_limit)
+
+
+def to_sparse(hamiltonian: Any) -> Any:
+    """`hamiltonians.diagonalise.to_sparse`."""
+    from hamiltonians.diagonalise import to_sparse
+
+    return to_sparse(hamiltonian)
+
+
+def entanglement(space: Any, vector: np.ndarray, region: Sequence[int]) -> Any:
+    """`hamiltonians.entropies.entanglement`: region, s1, s2, spectrum."""
+    from hamiltonians.entropies import entanglement
+
+    return entanglement(space, vector, region)
+
+
+def site_order(problem: Problem, window: int) -> np.ndarray:
+    """`ansatze.tree_order.site_order`: the site at each leaf of a tree, int (N,)."""
+    check_sibling("ansatze")
+    from ansatze.tree_order import site_order
+
+    return site_order(problem, window)
+
+
+def capacities(
+    wavefunction: WaveFunction,
+    regions: Sequence[Sequence[int]],
+    local_dims: Sequence[int],
+) -> list[Capacity]:
+    """`ansatze.capacity.capacities`: bounds on ln of the Schmidt rank of every cut."""
+    check_sibling("ansatze")
+    from ansatze.capacity import capacities
+
+    return capacities(wavefunction, regions, local_dims)

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from vmc import factories, registry
 from vmc.job import Job
+from vmc.observables_names import OBSERVABLES
 from vmc.sections import (
     Ansatz,
     Hamiltonian,
@@ -87,6 +88,39 @@ number of up spins, is the default sector; null leaves it to the rule of `total_
 """
 
 
+OBSERVABLES_HEAD = """\
+## Observables
+
+For `measure.observables`, as `["correlations", "renyi2:0-3,8"]`, and for `vmc measure
+RUN --observables correlations,renyi2:0-3,8`. All come from the same samples as the
+energy, each number with one standard error. S are spin operators (eigenvalues of S^z:
++1/2 and -1/2 for a spin 1/2), averages are those of the physical state, whatever the
+sign gauge. Correlations are averaged over all pairs of sites with equal displacement.
+`"file.py:name"` is an operator of your own: a `hamiltonians.Operator`, a dictionary of
+them, or a function (of `lattice`, if it takes it) that returns either; it must be
+Hermitian. `"terms.json"` is a terms file. What cannot be measured in a state, as a
+staggered magnetisation on a lattice that is not bipartite, is refused.
+"""
+
+
+SYMMETRY = """For `ansatz.symmetry`, as
+`symmetry = {momentum = [0, 0], point_group = "B1", spin_flip = 1}`. Quantum numbers are
+physical: those of the state before any sign gauge. Each of them is exact. What an
+ansatz does not have by construction is projected, psi = sum over the group of
+conj(character) psi_0(moved configuration); `vmc check` says how many evaluations that
+costs. The same numbers select the states of `vmc ed`.
+
+Translation by one cell along direction d multiplies by exp(-2 pi i m_d / L_d).
+`point_group` names a one-dimensional representation of the rotations and reflections
+that leave the momentum as it is (without a momentum: of all), about the centre of
+highest symmetry. In the plane: A1 (all +1; A without reflections), A2 (reflections -1),
+B1 and B2 (smallest rotation -1; B1: +1 for reflections about the line nearest to the x
+axis; B without reflections), E1+, E1-, ... (angular momentum +1, -1, ..., without
+reflections only). The square lattice at momentum 0 has s = A1, d(x2-y2) = B1,
+d(xy) = B2, g = A2; a chain A1 (even) and A2 (odd). In space g and u are even and odd
+under inversion. Names that do not exist are refused with a list of those that do."""
+
+
 def render() -> str:
     """The whole page."""
     parts = [HEAD]
@@ -107,16 +141,21 @@ def render() -> str:
         _section(
             "Symmetry tables",
             Symmetry.model_fields,
-            "For `ansatz.symmetry`. Quantum numbers are physical: those of the state "
-            "before any sign gauge. A value that the ansatz cannot have in its gauge "
-            "is refused.",
+            SYMMETRY,
         )
     )
     parts.append(_registry("Lattices", registry.lattices(), ()))
     parts.append(_registry("Hamiltonians", registry.models(), ("lattice",)))
     parts.append(_registry("Ansatze", registry.ansatze(), ("problem",)))
+    parts.append(_observables())
     parts.append(TERMS)
     return "\n".join(parts)
+
+
+def _observables() -> str:
+    """The names that `measure.observables` takes."""
+    rows = [(f"`{name}`", text) for name, text in OBSERVABLES.items()]
+    return f"{OBSERVABLES_HEAD}\n{_table(('name', 'what'), rows)}"
 
 
 def _sections() -> dict[str, type[BaseModel]]:

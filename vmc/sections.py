@@ -103,6 +103,12 @@ class Symmetry(Section):
         "one integer per direction",
         "momentum in units of 2 pi / L; null leaves translations broken",
     )
+    point_group: str | None = key(
+        None,
+        'a name, as "A1"',
+        "one-dimensional representation of the rotations and reflections that keep the "
+        "momentum; null leaves them broken",
+    )
     spin_flip: Literal[1, -1] | None = key(
         None, "1 or -1", "eigenvalue of the global spin flip; null leaves it open"
     )
@@ -221,8 +227,8 @@ class Sampler(Section):
         "either of them and all moves of the Hamiltonian; direct: independent draws, "
         "where the ansatz offers them; independent: proposals drawn from an earlier "
         "run; full: every configuration of a small space with "
-        "its weight, without noise.  auto: exchange in a fixed sector of total Sz; "
-        "else direct where possible; else local if the Hamiltonian changes one site "
+        "its weight, without noise.  auto: direct where possible; else exchange in a "
+        "fixed sector of total Sz; else local if the Hamiltonian changes one site "
         "at a time, and mixed if not",
     )
     proposal: str | None = key(
@@ -395,6 +401,17 @@ class Measure(Section):
         "go on until error / |energy| is below this",
         gt=0,
     )
-    observables: list[Literal["energy"]] = key(
-        ["energy"], 'a list of names: "energy"', "what is measured"
+    observables: list[str] = key(
+        ["energy"],
+        'a list of names, as ["energy", "correlations", "renyi2:0-3"]',
+        "what is measured, from the same samples (Observables, below)",
     )
+
+    @field_validator("observables")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        from vmc.observables_names import parse
+
+        for name in names:
+            parse(name)
+        return names

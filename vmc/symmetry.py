@@ -1,7 +1,9 @@
 """What an ansatz is told of the problem: arithmetic, symmetries, quantum numbers.
 
-A network is invariant in the sign gauge; the gauge turns that into quantum numbers of
-the physical state, which are what a job may ask for and what is recorded.
+An ansatz lives in the sign gauge, psi_physical = prod_i a_i^n_i psi with n_i the local
+index.  A permutation of the sites, or the spin flip, multiplies the gauge factor by a
+sign; the characters of psi are the physical ones, which a job asks for and which are
+recorded, times that sign.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from vmc.errors import JobError
 from vmc.job import Job
 from vmc.sections import Symmetry
 from vmc.space import Spins
+
+#: Largest space, in states, in which the states of a symmetry are counted.
+LISTED = 1 << 12
 
 
 def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
@@ -36,79 +41,125 @@ def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
         shape=None if lattice is None else lattice.shape,
         periodic=() if lattice is None else tuple(lattice.periodic),
     )
-    resolved: dict[str, Any] = {}
     bits = resolve.gauge_bits(hamiltonian) or [0] * hamiltonian.space.n_sites
-    if wanted != "none" and not factories.is_user_code(job.ansatz.name):
+    resolved: dict[str, Any] = {}
+    if isinstance(wanted, Symmetry):
+        try:
+            made, resolved = _asked(wanted, made, hamiltonian, lattice, bits)
+        except JobError as error:
+            raise JobError(f"[ansatz.symmetry] {error}") from error
+    elif wanted == "auto" and not factories.is_user_code(job.ansatz.name):
         name = str(job.ansatz.name)
         honoured = registry.ansatz_symmetries(name, made, job.ansatz.keys)
-        # What a job asks for by name is passed on: the family says why it refuses.
-        if "translations" in honoured or isinstance(wanted, Symmetry):
-            group, momentum = _translations(wanted, hamiltonian, lattice, bits)
+        if "translations" in honoured:
+            group, momentum = _translations(hamiltonian, lattice, bits)
             made = made._replace(symmetry=group)
             resolved |= {"momentum": momentum} if group is not None else {}
         if "spin_flip" in honoured:
-            flip, parity = _spin_flip(wanted, hamiltonian, bits)
+            flip, parity = _spin_flip(hamiltonian, bits)
             made = made._replace(spin_flip=flip)
             resolved |= {"spin_flip": parity} if flip else {}
-        elif isinstance(wanted, Symmetry) and wanted.spin_flip is not None:
-            raise JobError(
-                f"[ansatz.symmetry] spin_flip = {wanted.spin_flip}: {name!r} cannot be "
-                "built even or odd under the spin flip. Leave spin_flip out."
-            )
-    elif isinstance(wanted, Symmetry):
-        raise JobError(
-            "[ansatz] a symmetry table needs a registered ansatz; a module of your own "
-            'builds in its own symmetries: use symmetry = "none"'
-        )
     return made, resolved or "none"
 
 
+def _asked(
+    wanted: Symmetry, made: Problem, hamiltonian: Any, lattice: Any, bits: list[int]
+) -> tuple[Problem, dict[str, Any]]:
+    """The problem with the quantum numbers of a job, and these without gaps.
+
+    Raises:
+        JobError: the lattice, the Hamiltonian or the sign gauge does not have them.
+    """
+    momentum, irrep, parity = wanted.momentum, wanted.point_group, wanted.spin_flip
+    if momentum is not None and lattice is not None and len(lattice.translations) < 2:
+        raise JobError(
+            f"momentum = {momentum}: the lattice is open in every direction, so there "
+            "are no translations. Leave momentum out."
+        )
+    if momentum is not None or irrep is not None:
+        perms, physical = registry.space_group(hamiltonian, lattice, momentum, irrep)
+        signs = _gauge_signs(np.asarray(perms), bits, hamiltonian.space)
+        characters = physical * signs
+        trivial = np.all(characters == 1)
+        made = made._replace(
+            symmetry=np.asarray(perms), characters=None if trivial else characters
+        )
+    if parity is not None:
+        registry.check_flip(hamiltonian, parity)
+        sign = _flip_sign(hamiltonian.space, bits)
+        made = made._replace(spin_flip=True, flip_character=parity * sign)
+    numbers = wanted.model_dump(exclude_none=True)
+    if numbers and hamiltonian.space.n_states <= LISTED:
+        parts = (hamiltonian, lattice, momentum, parity, irrep)
+        if registry.sector_dimension(*parts) == 0:
+            raise JobError(
+                f"{numbers}: no state has all of these quantum numbers (in the space "
+                f"{hamiltonian.space.label or 'of all configurations'}): psi would "
+                "vanish everywhere. Ask for others."
+            )
+    return made, numbers
+
+
+def _gauge_signs(perms: np.ndarray, bits: list[int], space: Spins) -> np.ndarray:
+    """What the gauge factor of sigma[perm] is of that of sigma, +1 or -1, (G,).
+
+    Raises:
+        JobError: it depends on the configuration.
+    """
+    gauge = np.asarray(bits)
+    change = gauge[perms] ^ gauge[None]
+    odd = change[:, 0] == 1
+    mixed = np.any(change != change[:, :1], axis=1)
+    if space.total_sz is None:
+        mixed |= odd
+    if np.any(mixed):
+        perm = perms[np.argmax(mixed)].tolist()
+        moves = ", ".join(f"{i} to {p}" for i, p in enumerate(perm[:4]))
+        raise JobError(
+            "in the sign gauge of this job (hamiltonian.marshall) the operation that "
+            f"moves site {moves}, ... is no permutation of amplitudes: it changes "
+            "signs that depend on the configuration. Set hamiltonian.marshall = false, "
+            "or ask for fewer symmetries."
+        )
+    return np.where(odd & (_n_lowered(space) % 2 == 1), -1.0, 1.0)
+
+
+def _flip_sign(space: Spins, bits: list[int]) -> int:
+    """What the gauge factor of -sigma is of that of sigma, +1 or -1."""
+    return -1 if sum(b * (d - 1) for b, d in zip(bits, space.local_dims)) % 2 else 1
+
+
 def _translations(
-    wanted: Any, hamiltonian: Any, lattice: Any, bits: list[int]
+    hamiltonian: Any, lattice: Any, bits: list[int]
 ) -> tuple[np.ndarray | None, list[int]]:
-    """Translation group to build in, and its physical momentum.
+    """Translations under which a positive psi is invariant, and its momentum.
 
     The network is invariant in the gauge; the gauge adds a momentum of 0 or pi.
     """
-    table = isinstance(wanted, Symmetry)
-    asked = wanted.momentum if table else None
-    if table and asked is None:
-        return None, []
-    reason = _no_translations(hamiltonian, lattice, bits)
-    if reason is None and not table and not hamiltonian.is_stoquastic:
-        return None, []
-    if reason is not None:
-        if asked is not None:
-            raise JobError(f"[ansatz.symmetry] momentum = {asked}: {reason}")
+    if not hamiltonian.is_stoquastic or not _are_built_in(hamiltonian, lattice, bits):
         return None, []
     lowered = _n_lowered(hamiltonian.space)
     momentum = []
     for perm, order in zip(_generators(lattice), _orders(lattice), strict=True):
         odd = perm is not None and bits[perm[0]] != bits[0]
         momentum.append(order // 2 if odd and lowered % 2 else 0)
-    if asked is not None and asked != momentum:
-        raise JobError(
-            f"[ansatz.symmetry] momentum = {asked}: in this sign gauge the ansatz has "
-            f'momentum {momentum}. Take that, another hamiltonian.marshall, or "none".'
-        )
     return np.asarray(lattice.translations), momentum
 
 
-def _no_translations(hamiltonian: Any, lattice: Any, bits: list[int]) -> str | None:
-    """Why translations cannot be built in, or None if they can."""
-    if lattice is None:
-        return "there is no lattice to translate"
-    if len(lattice.translations) < 2:
-        return "the lattice is open in every direction"
-    generators = [perm for perm in _generators(lattice) if perm is not None]
+def _are_built_in(hamiltonian: Any, lattice: Any, bits: list[int]) -> bool:
+    """Whether translations are symmetries, with a definite momentum in the gauge."""
+    if lattice is None or len(lattice.translations) < 2:
+        return False
     known = {tuple(row) for row in np.asarray(lattice.translations).tolist()}
-    for perm in generators:
+    for perm in _generators(lattice):
+        if perm is None:
+            continue
         if tuple(perm) not in known or not _invariant(hamiltonian, perm):
-            return "the (gauged) Hamiltonian is not invariant under translations"
+            return False
         change = {bits[image] ^ bits[site] for site, image in enumerate(perm)}
         if len(change) > 1 or (change == {1} and hamiltonian.space.total_sz is None):
-            return "the sign gauge has no definite momentum"
-    return None
+            return False
+    return True
 
 
 def _invariant(hamiltonian: Any, perm: list[int]) -> bool:
@@ -149,33 +200,16 @@ def _n_lowered(space: Spins) -> int:
     return (sum(d - 1 for d in space.local_dims) - space.twice_sz) // 2
 
 
-def _spin_flip(wanted: Any, hamiltonian: Any, bits: list[int]) -> tuple[bool, int]:
+def _spin_flip(hamiltonian: Any, bits: list[int]) -> tuple[bool, int]:
     """Whether psi is even under the spin flip in the gauge; its physical parity.
 
     Without a sign problem the ground state is positive, hence even.  Otherwise the
     parity of the ground state is not known, and is fixed only if the job says so.
     """
-    asked = wanted.spin_flip if isinstance(wanted, Symmetry) else None
-    if isinstance(wanted, Symmetry) and asked is None:
-        return False, 1
     space = hamiltonian.space
     possible = hamiltonian.conserves_spin_flip and not space.twice_sz
     possible = possible and not space.has_rules
-    dims = hamiltonian.space.local_dims
-    parity = -1 if sum(b * (d - 1) for b, d in zip(bits, dims)) % 2 else 1
-    if asked is None:
-        return possible and hamiltonian.is_stoquastic, parity
-    if not possible:
-        raise JobError(
-            f"[ansatz.symmetry] spin_flip = {asked}: the Hamiltonian (or its sector) "
-            "is not symmetric under the global spin flip"
-        )
-    if asked != parity:
-        raise JobError(
-            f"[ansatz.symmetry] spin_flip = {asked}: in this sign gauge the ansatz has "
-            f"spin_flip = {parity}. Take that, or leave spin_flip out."
-        )
-    return True, parity
+    return possible and hamiltonian.is_stoquastic, _flip_sign(space, bits)
 
 
 def check_range(wavefunction: WaveFunction, hamiltonian: Any) -> list[str]:

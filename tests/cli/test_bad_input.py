@@ -97,7 +97,8 @@ def test_bad_keys_and_values(job_file: JobFile, override: str, message: str) -> 
         (["total_sz=free", "sampler=exchange"], "exchange moves keep total Sz"),
         (["size=[5]", "marshall=true"], "cycle of odd length"),
         (["marshall=[0, 1]"], "marshall has 2 entries; expected one 0 or 1 for each"),
-        (["spin_flip=1"], "in this sign gauge the ansatz has spin_flip = -1"),
+        (["total_sz=1", "spin_flip=1"], "[ansatz.symmetry] spin_flip = 1: the Ham"),
+        (["point_group=A3"], "Cs has no such representation. Those of dimension one"),
     ],
 )
 def test_physics_that_does_not_fit(
@@ -107,6 +108,7 @@ def test_physics_that_does_not_fit(
         "sampler": "sampler.name",
         "size": "lattice.size",
         "spin_flip": "ansatz.symmetry.spin_flip",
+        "point_group": "ansatz.symmetry.point_group",
     }
     arguments = ["run", job_file(TINY), "--set", "hamiltonian.name=heisenberg"]
     for item in overrides:

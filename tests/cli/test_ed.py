@@ -45,6 +45,13 @@ def test_momentum_is_that_of_the_physical_frame(job_file: JobFile) -> None:
     assert at[5]["momentum"] == [5]
     flip = invoke("ed", path, "--momentum", "5", "--spin-flip", "-1", "--json").json
     assert flip["energies"][0] == pytest.approx(whole, abs=1e-10)
+    found = {
+        name: invoke("ed", path, "--momentum=5", "--point-group", name, "--json").json
+        for name in ("A1", "A2")
+    }
+    assert found["A1"]["point_group"] == "A1"
+    assert found["A1"]["energies"][0] == pytest.approx(whole, abs=1e-10)
+    assert found["A2"]["energies"][0] > whole + 0.1
 
 
 def test_entropies_of_cuts(job_file: JobFile) -> None:
@@ -115,6 +122,7 @@ def test_what_makes_no_hamiltonian(
         (["--cut", "0:3"], "--cut '0:3': expected sites"),
         (["--cut", "0-10"], "different numbers from 0 to 9"),
         (["--spin-flip", "3"], "spin_flip = 3 must be 1 or -1"),
+        (["--point-group", "A3"], "Those of dimension one are: A1, A2"),
         (["--set", "lattice.size=[40]"], "GiB for the vectors alone"),
         (["--memory", "0.00001"], "the limit is 1e-05 GiB"),
     ],

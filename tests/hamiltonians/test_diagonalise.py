@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hamiltonians import LATTICES, MODELS, diagonalise, symmetric
+from hamiltonians import LATTICES, MODELS, diagonalise, space_groups
 from hamiltonians import matrix as matrix_module
 from hamiltonians.compile import compile_operator
 from hamiltonians.diagonalise import (
@@ -215,7 +215,7 @@ def test_momenta_share_out_the_whole_spectrum(name) -> None:
         for d in range(len(lattice.periodic))
         if np.array_equal(shift, np.eye(len(lattice.periodic), dtype=int)[d])
     }
-    orders = symmetric._orders(lattice)
+    orders = space_groups.orders(lattice)
     for momentum in itertools.product(*(range(order) for order in orders)):
         try:
             sector = symmetric_sector(ham, lattice, momentum)

@@ -32,6 +32,14 @@ def ed(
             metavar="+1|-1", help="Only states of this parity under the spin flip."
         ),
     ] = None,
+    point_group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only states of this representation of the rotations and reflections "
+            "that keep the momentum, as A1.",
+        ),
+    ] = None,
     cut: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +76,7 @@ def ed(
             lattice=system.lattice,
             momentum=wanted,
             spin_flip=spin_flip,
+            point_group=point_group,
             cuts=cuts,
             memory_limit=int(memory * 2**30),
             note=console.note,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import typer
 
 from vmc.cli.check import check
+from vmc.cli.design import design
 from vmc.cli.ed import ed
 from vmc.cli.listing import listing
 from vmc.cli.measure import measure
+from vmc.cli.profile import profile
 from vmc.cli.resume import resume
 from vmc.cli.run import run
 from vmc.cli.show import show
@@ -31,8 +33,10 @@ app.command()(run)
 app.command()(resume)
 app.command()(check)
 app.command()(ed)
+app.command()(design)
 app.command()(show)
 app.command()(measure)
+app.command()(profile)
 app.command()(sweep)
 app.command(name="list")(listing)
 
