@@ -2,7 +2,8 @@
 
 `ANSATZE` maps the name used in a job file to its factory; a new family is added
 by one line here, and the contract tests then run over it.  A family that cannot be
-built invariant under every symmetry of the problem also says so in `symmetries`.
+built invariant under every symmetry of the problem also says so in `symmetries`; psi is
+projected where a job asks for quantum numbers that the family has not (`symmetrize`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,21 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ansatze.arnn_conv import arnn_conv, default_depth
+from ansatze.arnn_dense import arnn_dense
+from ansatze.arnn_recurrent import arnn_rnn
+from ansatze.capacity import (
+    IndexGraph,
+    capacities,
+    capacity,
+    index_graph,
+    light_cone_capacity,
+)
 from ansatze.convac import convac
 from ansatze.convnet import convnet
+from ansatze.convnext import convnext
 from ansatze.cp import cp
+from ansatze.gcnn import gcnn
 from ansatze.jastrow import jastrow
 from ansatze.mlp import mlp
 from ansatze.mps import mps
@@ -22,16 +35,32 @@ from ansatze.overlapping import overlapping_convac
 from ansatze.products import DEFAULT, product, sum_
 from ansatze.rac import rac
 from ansatze.rbm import default_alpha, rbm
+from ansatze.resnet import cnn
+from ansatze.symmetrized import symmetrize, symmetrized
 from ansatze.ttn import ttn
+from ansatze.vit import vit
 from vmc.base import Problem, WaveFunction
+from vmc.errors import JobError
 
 __all__ = [
     "ANSATZE",
+    "IndexGraph",
+    "arnn_conv",
+    "arnn_dense",
+    "arnn_rnn",
+    "builds_in",
+    "capacities",
+    "capacity",
+    "cnn",
     "convac",
     "convnet",
+    "convnext",
     "cp",
     "defaults",
+    "gcnn",
+    "index_graph",
     "jastrow",
+    "light_cone_capacity",
     "mlp",
     "mps",
     "overlapping_convac",
@@ -40,7 +69,10 @@ __all__ = [
     "rbm",
     "sum_",
     "symmetries",
+    "symmetrize",
+    "symmetrized",
     "ttn",
+    "vit",
 ]
 
 #: Name in a job file -> factory(problem, **keys).
@@ -56,6 +88,13 @@ ANSATZE: Mapping[str, Callable[..., WaveFunction]] = MappingProxyType(
         "rac": rac,
         "overlapping_convac": overlapping_convac,
         "convnet": convnet,
+        "cnn": cnn,
+        "convnext": convnext,
+        "gcnn": gcnn,
+        "vit": vit,
+        "arnn_dense": arnn_dense,
+        "arnn_conv": arnn_conv,
+        "arnn_rnn": arnn_rnn,
         "product": product,
         "sum": sum_,
     }
@@ -65,6 +104,13 @@ TRANSLATIONS, SPIN_FLIP = "translations", "spin_flip"
 _ALL = frozenset({TRANSLATIONS, SPIN_FLIP})
 #: Families that honour neither, whatever their keys.
 _NONE = frozenset({"convac", "cp", "ttn", "rac", "convnet", "marshall"})
+#: Families that average over translations at the cost of as many evaluations: only
+#: where a job asks for them by name.
+_ON_REQUEST = frozenset({"arnn_dense", "arnn_conv", "arnn_rnn"})
+#: Families that read ``problem.characters``, and ``problem.flip_character``: they have
+#: them or refuse.  The others know characters of 1 only.
+_WITH_CHARACTERS = frozenset({"cnn", "convnext", "gcnn", "vit"}) | _ON_REQUEST
+_WITH_PARITY = _WITH_CHARACTERS
 
 
 def defaults(name: str, problem: Problem, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +127,8 @@ def defaults(name: str, problem: Problem, keys: Mapping[str, Any]) -> dict[str, 
     resolved = dict(keys)
     if name == "rbm" and resolved.get("alpha") is None:
         resolved["alpha"] = default_alpha(problem)
+    if name == "arnn_conv" and resolved.get("depth") is None:
+        resolved["depth"] = default_depth(problem, resolved.get("kernel_size", 3))
     if name in ("product", "sum"):
         parts = resolved.get("parts", DEFAULT)
         resolved["parts"] = [defaults(str(p.get("name")), problem, p) for p in parts]
@@ -104,6 +152,8 @@ def symmetries(name: str, problem: Problem, keys: Mapping[str, Any]) -> frozense
     """
     if name in _NONE:
         return frozenset()
+    if name in _ON_REQUEST:
+        return frozenset({SPIN_FLIP})
     if name in ("product", "sum"):
         parts = [p for p in keys.get("parts", DEFAULT) if isinstance(p, Mapping)]
         each = [symmetries(str(p.get("name")), problem, p) for p in parts]
@@ -119,3 +169,31 @@ def symmetries(name: str, problem: Problem, keys: Mapping[str, Any]) -> frozense
     else:
         possible = possible and keys.get("stride", 1) == 1
     return frozenset({TRANSLATIONS}) if possible and closed else frozenset()
+
+
+def builds_in(name: str, problem: Problem, keys: Mapping[str, Any]) -> bool:
+    """Whether an ansatz has all symmetries of a problem by construction.
+
+    Where it has not, `ansatze.symmetrized` projects its psi.
+
+    Args:
+        name: a key of `ANSATZE`; any other name gives False.
+        problem: with ``symmetry``, ``characters``, ``spin_flip``, ``flip_character``.
+        keys: keys of the family.
+    """
+    if name not in ANSATZE:
+        return False
+    if problem.characters is not None and name not in _WITH_CHARACTERS:
+        return False
+    if problem.spin_flip:
+        if problem.flip_character != 1 and name not in _WITH_PARITY:
+            return False
+        if SPIN_FLIP not in symmetries(name, problem, keys):
+            return False
+    if name in ("rbm", "jastrow", "mlp"):
+        return True
+    try:
+        ANSATZE[name](problem, **keys)
+    except JobError:
+        return False  # the family says itself what it cannot have
+    return True

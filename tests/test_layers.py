@@ -15,10 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"base", "errors", "launch"},
     {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
-    | {"blocked", "solvers"},
-    {"stats", "series", "flax_modules", "wavefunction", "moves"},
+    | {"blocked", "solvers", "traced", "flops"},
+    {"stats", "streaming", "series", "flax_modules", "wavefunction", "moves"},
     {"samplers", "independent", "estimators", "factors", "geometry"},
-    {"precondition", "optimizers", "observables", "step"},
+    {"precondition", "optimizers", "step"}
+    | {"observables", "observables_operators", "observables_states"}
+    | {"observables_correlations", "swap", "swap_ratio"}
+    | {"extrapolate"},
     {"driver", "measurement", "checkpoint", "runlog", "provenance", "journal"},
     {
         "jobfile",
@@ -51,7 +54,14 @@ LAYERS = [
         "bench",
         "fit",
     }
-    | {"exact_values"},
+    | {"design_cuts", "design_spectra", "design_runs", "design_laws"}
+    | {"design_required", "design_floors", "design_fixed_rank", "design_energies"}
+    | {"design_families", "design_calibrate", "design_recommend", "design_geometry"}
+    | {"design_result", "design_report", "design_plot"}
+    | {"exact_values", "profile", "profile_parts"}
+    | {"observables_names", "observables_plan", "observables_spins"}
+    | {"observables_energies", "observables_wavefunction", "observables_run"}
+    | {"observables_runs", "observables_plot"},
     {"cli", "__main__"},
 ]
 LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}

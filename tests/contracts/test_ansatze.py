@@ -33,13 +33,28 @@ SMALL = {
     "rac": {"width": 3},
     "overlapping_convac": {"channels": 2},
     "convnet": {"channels": 4},
+    "cnn": {"channels": 2},
+    "convnext": {"channels": 2, "depth": 1},
+    "gcnn": {"features": 2},
+    "vit": {"patch": 1, "d_model": 4, "heads": 2, "depth": 1},
+    "arnn_dense": {"features": 2},
+    "arnn_conv": {"features": 2},
+    "arnn_rnn": {"features": 3},
     "product": {"parts": [{"name": "jastrow"}, {"name": "rbm", "alpha": 1}]},
     "sum": {"parts": [{"name": "jastrow"}, {"name": "rbm", "alpha": 1}]},
 }
 #: Ansatze that are even where the global spin flip is a symmetry.
-EVEN = ("rbm", "jastrow", "mlp", "product", "sum")
+EVEN = (
+    *("rbm", "jastrow", "mlp", "product", "sum"),
+    *("cnn", "convnext", "gcnn", "vit"),
+    *("arnn_dense", "arnn_conv", "arnn_rnn"),
+)
+#: Ansatze that are invariant under translations, but only where a job names them.
+ON_REQUEST = ("arnn_dense", "arnn_conv", "arnn_rnn")
 #: Ansatze that are invariant under translations of a ring even if nobody asks.
-INVARIANT = ("overlapping_convac",)
+INVARIANT = ("overlapping_convac", "cnn", "convnext", "vit")
+#: Ansatze that exist only with a symmetry.
+SYMMETRIC_ONLY = ("gcnn",)
 #: Single precision, where amplitudes with signs may cancel and lose digits.
 CANCELLING = {"cp": 2e-4}
 #: Compiling takes most of the time here; this halves it and changes only rounding.
@@ -108,7 +123,8 @@ def slow_unless(fast: bool) -> Any:
 
 def variant(*values: str) -> Any:
     """A case; the fast tier takes one variant of the other families."""
-    fast = values[0] in THOROUGH or {"complex", "plain"}.issuperset(values[1:])
+    usual = {"complex", plainest(values[0])}
+    fast = values[0] in THOROUGH or usual.issuperset(values[1:])
     return pytest.param(values, id="-".join(values), marks=slow_unless(fast))
 
 
@@ -116,7 +132,15 @@ def kinds(name: str) -> tuple[str, ...]:
     """A family says itself whether it can be symmetric; that it is right is a test."""
     ring = Problem(spins(N), shape=(N,), periodic=(True,))
     honoured = "translations" in symmetries(name, ring, SMALL.get(name, {}))
-    return ("plain", "symmetric") if honoured else ("plain",)
+    if name in SYMMETRIC_ONLY:
+        return ("symmetric",)
+    both = honoured or name in ON_REQUEST
+    return ("plain", "symmetric") if both else ("plain",)
+
+
+def plainest(name: str) -> str:
+    """The kind without a symmetry, if there is one."""
+    return kinds(name)[0]
 
 
 NAMES = [(n, d, k) for n in ANSATZE for d in DTYPES for k in kinds(n)]
@@ -217,7 +241,7 @@ def moves_of_cases() -> list[Any]:
         base = variant(*names)
         for kind in ("mixed", "flips", "exchanges"):
             fast = not base.marks and (names[0] in THOROUGH or kind == "mixed")
-            if kind == "mixed" or names[2] == "plain":
+            if kind == "mixed" or names[2] == plainest(names[0]):
                 marks = slow_unless(fast)
                 out.append(
                     pytest.param(names, kind, id=f"{base.id}-{kind}", marks=marks)
@@ -301,7 +325,7 @@ def test_symmetries_are_honoured_or_refused(name: str) -> None:
     assert honoured <= {"translations", "spin_flip"}
     assert ("spin_flip" in honoured) == (name in EVEN)
     problem = problem._replace(symmetry=TRANSLATIONS)
-    if "translations" in honoured:
+    if "translations" in honoured or name in ON_REQUEST:
         ANSATZE[name](problem, **keys)
     else:
         with pytest.raises(JobError, match='symmetry = "none"'):
@@ -310,7 +334,7 @@ def test_symmetries_are_honoured_or_refused(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "dtype"), PLAIN)
 def test_start(name: str, dtype: str) -> None:
-    wf = build(name, dtype, "plain").wf
+    wf = build(name, dtype, plainest(name)).wf
     first, again, other = (on_host(wf.init(jax.random.key(s))) for s in (3, 3, 2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(other))
@@ -353,7 +377,8 @@ def test_output_symmetry_and_spin_flip(
     ],
 )
 def test_float32_is_float32_throughout(name: str, dtype: str) -> None:
-    large, small = (build(name, dtype, "plain", p) for p in ("float64", "float32"))
+    kind = plainest(name)
+    large, small = (build(name, dtype, kind, p) for p in ("float64", "float32"))
     params = jax.tree.map(lambda x, y: x.astype(y.dtype), large.params, small.params)
     sigma, moves = random_sigma("mixed"), ring_table("mixed")
 

@@ -1,0 +1,86 @@
+"""Nonlinear pieces of deep networks, safe against overflow.
+
+Features have the walkers on the last axis, which keeps every loop over elements
+contiguous: (C channels, P positions, B walkers).
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ansatze.scaled import log_amplitude
+
+#: Variance below which `layer_norm` does not divide any more.
+EPSILON = 1e-6
+
+#: Sums of terms of order one below this many rounding errors are zero.
+ROUNDING = 8
+
+
+def soft_abs(x: Array) -> Array:
+    """sqrt(1 + x^2) - 1: even in x, and |x| where that is large.
+
+    As the first activation, after a layer without bias, it makes a network exactly
+    even under the global spin flip.
+    """
+    return jnp.sqrt(1 + x * x) - 1
+
+
+def log_cosh(z: Array) -> Array:
+    """Ln cosh z of real or complex z, without overflow."""
+    sign = jnp.where(z.real < 0, -1, 1).astype(z.real.dtype)
+    z = z * sign
+    return z + jnp.log1p(jnp.exp(-2 * z)) - math.log(2.0)
+
+
+def layer_norm(x: Array, scale: Array, shift: Array) -> Array:
+    """Features with mean 0 and variance 1 over the channels, times scale plus shift.
+
+    Args:
+        x: (C, ...).
+        scale: (C,).
+        shift: (C,).
+
+    Returns:
+        (C, ...), arXiv:1607.06450.
+    """
+    centred = x - jnp.mean(x, axis=0, keepdims=True)
+    variance = jnp.mean(centred * centred, axis=0, keepdims=True)
+    each = (-1,) + (1,) * (x.ndim - 1)
+    centred = centred * lax.rsqrt(variance + EPSILON)
+    return centred * scale.reshape(each) + shift.reshape(each)
+
+
+def weighted_log_sum(y: Array, weights: np.ndarray) -> Array:
+    """Log of the mean over t of w_t exp(y_t), without overflow.
+
+    Args:
+        y: real or complex (T, B).
+        weights: w, real or complex (T,).
+
+    Returns:
+        (B,): real if y is real and no weight is negative or complex, otherwise
+        complex, with Re = -1e30 where the sum is zero up to rounding.
+    """
+    real = y.real.dtype
+    top = jnp.max(lax.stop_gradient(y.real), axis=0)
+    terms = jnp.exp(y - top[None])
+    if np.any(weights != 1):
+        kind = np.result_type(real, np.complex64) if np.iscomplexobj(weights) else real
+        terms = terms * jnp.asarray(weights, kind)[:, None]
+    mean = jnp.mean(terms, axis=0)
+    if not signed(weights):
+        return log_amplitude(mean, top) if jnp.iscomplexobj(y) else jnp.log(mean) + top
+    # Where the weights cancel the terms exactly, rounding is left of them.
+    rounding = ROUNDING * jnp.finfo(real).eps
+    mean = jnp.where(jnp.abs(mean) > rounding, mean, jnp.zeros_like(mean))
+    return log_amplitude(mean, top)
+
+
+def signed(weights: np.ndarray) -> bool:
+    """Whether a weight is not a positive number."""
+    return np.iscomplexobj(weights) or bool(np.any(weights < 0))

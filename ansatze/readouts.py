@@ -1,0 +1,257 @@
+"""From features on positions to log psi: what deep networks have in common.
+
+A network turns sigma into features (C, P, B).  A readout makes terms y_t of them and
+
+    psi = sum_t w_t exp(y_t),
+
+with w_t = 1, or what gives psi the characters of a group.  An even psi is even by
+construction (see `ansatze.activations.soft_abs`); an odd one is
+psi(sigma) - psi(-sigma), at twice the cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ansatze.activations import signed, weighted_log_sum
+from ansatze.cuts import CutCapacity, trivial
+from ansatze.cuts_cones import light_cone_capacity
+from ansatze.deep_inputs import Cells
+from ansatze.layouts import Layout, Leaf
+from ansatze.scaled import LOG_ZERO
+from vmc.base import Moves, Params, Problem, WaveFunction
+from vmc.chunking import chunk_size, default_budget, map_chunks
+from vmc.errors import JobError
+from vmc.wavefunction import from_functions
+
+ReadoutName: TypeAlias = Literal["sum_exp", "product"]
+READOUTS = ("sum_exp", "product")
+
+
+def cell_weights(
+    problem: Problem, cells: Cells, readout: str, family: str
+) -> np.ndarray:
+    """w of every cell that gives psi the characters of a group of translations.
+
+    Features move with the spins, y_p(sigma[perm]) = y_{perm(p)}(sigma), so that
+    psi(sigma[perm_g]) = chi_g psi(sigma) asks for w_{perm_g(p)} = conj(chi_g) w_p.
+
+    Returns:
+        (P,), real where all characters are.
+
+    Raises:
+        JobError: a permutation is no translation, the characters are none, or the
+            readout cannot carry them.
+    """
+    weights = np.ones(cells.n_cells)
+    if problem.symmetry is None:
+        return weights
+    cell_perms = [_as_translation(p, cells, family) for p in problem.symmetry]
+    characters = characters_of(problem)
+    if np.all(characters == 1):
+        return weights
+    if readout == "product":
+        raise JobError(
+            f"{family} with the product readout has momentum 0 only (in the sign "
+            'gauge). Use readout = "sum_exp", or leave the momentum out.'
+        )
+    weights = np.zeros(cells.n_cells, characters.dtype)
+    perms = np.array(cell_perms)
+    for cell in range(cells.n_cells):
+        if weights[cell] == 0:
+            weights[perms[:, cell]] = characters.conj()
+    for perm, character in zip(perms, characters):
+        if not np.allclose(weights[perm], character.conj() * weights):
+            raise no_characters()
+    return weights
+
+
+def characters_of(problem: Problem) -> np.ndarray:
+    """The characters of ``problem.symmetry``, (G,); real where all are.
+
+    Raises:
+        JobError: their number or their modulus is wrong.
+    """
+    assert problem.symmetry is not None
+    if problem.characters is None:
+        return np.ones(len(problem.symmetry))
+    found = np.asarray(problem.characters, complex)
+    if found.shape != (len(problem.symmetry),) or not np.allclose(abs(found), 1):
+        raise no_characters()
+    # Rounding would make an amplitude complex that is real.
+    return np.round(np.real(found)) if np.allclose(np.imag(found), 0) else found
+
+
+def no_characters() -> JobError:
+    """The error about characters that are none."""
+    return JobError(
+        "the characters are no one-dimensional representation of the symmetry group: "
+        "chi_g chi_h must be chi_gh, one number of modulus 1 for every permutation"
+    )
+
+
+def _as_translation(perm: Any, cells: Cells, family: str) -> np.ndarray:
+    """A permutation of sites as one of cells.
+
+    Raises:
+        JobError: it is not a translation along periodic directions.
+    """
+    perm = np.asarray(perm)
+    image = np.unravel_index(int(perm[0]) // cells.n_basis, cells.shape)
+    moves = tuple(-int(x) for x in image)
+    open_moves = any(m and not closed for m, closed in zip(moves, cells.periodic))
+    axes = range(len(cells.shape))
+    grid = np.arange(cells.n_cells).reshape(cells.shape)
+    moved = np.roll(grid, moves, axes).reshape(-1)
+    sites = moved[:, None] * cells.n_basis + np.arange(cells.n_basis)[None]
+    if open_moves or not np.array_equal(sites.reshape(-1), perm):
+        raise JobError(
+            f"{family} has the symmetry of translations along periodic directions, "
+            "but the group holds a permutation that is none: "
+            f"{perm.tolist()[:16]}. A gcnn takes any group; with a momentum only, or "
+            f'symmetry = "none", {family} will do.'
+        )
+    return moved
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Readout:
+    """Terms y of psi = sum_t w_t exp(y_t) from features (C, P, B).
+
+    sum_exp: one term per position and output channel; product: their sum, so that
+    psi is a product over positions.
+
+    Attributes:
+        problem: complex psi: every term is y = u + i phi; otherwise it is real.
+        kind: "sum_exp" or "product".
+        weights: w of every position, (P,).
+        n_terms: output channels.
+    """
+
+    problem: Problem
+    kind: str
+    weights: np.ndarray
+    n_terms: int = 1
+
+    @classmethod
+    def of(
+        cls, problem: Problem, kind: str, weights: np.ndarray, n_terms: int
+    ) -> Readout:
+        """A readout of a name; a product has one output channel, others add nothing.
+
+        Raises:
+            JobError: the name is unknown.
+        """
+        if kind not in READOUTS:
+            near = difflib.get_close_matches(str(kind), READOUTS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise JobError(
+                f"readout is {kind!r}; expected one of {list(READOUTS)}.{hint}"
+            )
+        return cls(problem, kind, weights, n_terms if kind == "sum_exp" else 1)
+
+    @property
+    def term_weights(self) -> np.ndarray:
+        """w of every term, (T,)."""
+        if self.kind == "product":
+            return np.ones(1)
+        return np.tile(self.weights, self.n_terms)
+
+    def leaf(self, n_channels: int, scale: float) -> Leaf:
+        """Head (1 or 2, n_terms, C); y has the spread ``scale`` for features of one."""
+        n_heads = 2 if self.problem.dtype == "complex" else 1
+        n_summed = len(self.weights) if self.kind == "product" else 1
+        shape = (n_heads, self.n_terms, n_channels)
+        return Leaf(shape, scale / math.sqrt(n_channels * n_summed))
+
+    def terms(self, head: Array, x: Array) -> Array:
+        """Terms, real or complex (T, B)."""
+        if self.kind == "product":
+            x = jnp.sum(x, axis=1, keepdims=True)
+        flat = head.reshape(-1, head.shape[-1])
+        y = jnp.matmul(flat, x.reshape(x.shape[0], -1), precision="highest")
+        y = y.reshape(head.shape[0], -1, x.shape[-1])
+        return y[0] if len(head) == 1 else lax.complex(y[0], y[1])
+
+
+def cone_capacity(
+    cells: Cells, readout: Readout, kernel: Sequence[int], n_layers: int
+) -> CutCapacity:
+    """Capacity of convolutions: that of their light cone.
+
+    Args:
+        cells: the grid.
+        readout: a sum or a product over its positions.
+        kernel: extent of a window along each direction.
+        n_layers: convolutions on top of each other.
+    """
+    dims = readout.problem.space.local_dims
+    if cells.n_basis > 1:
+        return trivial(dims)
+    return light_cone_capacity(
+        cells.shape,
+        cells.periodic,
+        dims,
+        [n_layers * (k - 1) for k in kernel],
+        channels=readout.n_terms,
+        pooling="product" if readout.kind == "product" else "sum",
+    )
+
+
+def network(
+    problem: Problem,
+    layout: Layout,
+    terms: Callable[[dict[str, Array], Array], Array],
+    weights: np.ndarray,
+    score_bytes: int,
+    capacity: CutCapacity,
+) -> WaveFunction:
+    """The wave function psi = sum_t w_t exp(y_t), odd under the spin flip if asked.
+
+    Args:
+        problem: see `vmc.base.Problem`.
+        layout: of the parameters.
+        terms: (parameters by name, sigma (B, N)) -> y (T, B), real or complex.
+        weights: w, (T,).
+        score_bytes: memory that the gradient of one walker gathers.
+        capacity: see `vmc.base.WaveFunction`, of a psi that need not be odd.
+    """
+    odd = problem.spin_flip and problem.flip_character == -1
+    if odd:
+        weights = np.concatenate([weights, -weights])
+        capacity = trivial(problem.space.local_dims)
+
+    def log_psi(params: Params, sigma: Array) -> Array:
+        p = layout.unpack(params)
+        if not odd:
+            return weighted_log_sum(terms(p, sigma), weights)
+        both = terms(p, jnp.concatenate([sigma, -sigma]))
+        here, flipped = both[:, : len(sigma)], both[:, len(sigma) :]
+        return weighted_log_sum(jnp.concatenate([here, flipped]), weights)
+
+    if problem.dtype == "complex" or np.iscomplexobj(weights):
+        kind = "complex"
+    else:
+        kind = "real" if np.any(weights < 0) else "positive"
+    plain = from_functions(layout.init, log_psi, problem=problem, range=kind)
+
+    def scores(params: Params, sigma: Array) -> Any:
+        chunk = chunk_size(sigma.shape[0], score_bytes, default_budget())
+        return map_chunks(lambda s: plain.scores(params, s), sigma, chunk)
+
+    def log_ratios(params: Params, cache: Array, sigma: Array, moves: Moves) -> Array:
+        ratios = plain.log_ratios(params, cache, sigma, moves)
+        # A configuration that the characters forbid has no weight: so has no ratio.
+        empty = cache.real <= 0.1 * LOG_ZERO
+        return jnp.where(empty[None], jnp.full_like(ratios, LOG_ZERO), ratios)
+
+    made = plain._replace(scores=scores, capacity=capacity)
+    return made._replace(log_ratios=log_ratios) if signed(weights) else made
