@@ -60,7 +60,10 @@ def job(**sections: Any) -> Job:
         ({"run": {"n_steps": -3}}, "n_steps = -3: expected an integer >= 0"),
         ({"run": {"n_steps": 2.5}}, "n_steps = 2.5: expected an integer"),
         ({"run": {"max_time": "soon"}}, "max_time = 'soon': expected seconds"),
-        ({"measure": {"observables": ["spin"]}}, "unknown observable 'spin'; did you mean"),
+        (
+            {"measure": {"observables": ["spin"]}},
+            "unknown observable 'spin'; did you mean",
+        ),
     ],
 )
 def test_bad_values_say_what_was_expected(sections: dict, message: str) -> None:
