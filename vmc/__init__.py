@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vmc.errors import CheckpointError, JobError, NumericalError, StopRun
     from vmc.exact_values import ExactValues, expectation, measure_exactly
     from vmc.job import Job
+    from vmc.observables_run import measure
     from vmc.runs import iterate, load, resume, run
     from vmc.session import Info, Result
 
@@ -42,6 +43,7 @@ __all__ = [
     "expectation",
     "iterate",
     "load",
+    "measure",
     "measure_exactly",
     "resume",
     "run",
@@ -61,6 +63,7 @@ _HOMES = {
     "expectation": "vmc.exact_values",
     "iterate": "vmc.runs",
     "load": "vmc.runs",
+    "measure": "vmc.observables_run",
     "measure_exactly": "vmc.exact_values",
     "resume": "vmc.runs",
     "run": "vmc.runs",

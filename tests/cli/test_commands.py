@@ -270,7 +270,8 @@ def test_check_for_other_devices(job_file: Callable[[str], Path]) -> None:
 
 def test_list_names_everything_with_keys() -> None:
     listed = invoke("list", "--json").json
-    assert set(listed) == {"lattice", "hamiltonian", "ansatz", "sampler", "optimizer"}
+    kinds = {"lattice", "hamiltonian", "ansatz", "sampler", "optimizer", "observable"}
+    assert set(listed) == kinds
     assert listed["hamiltonian"]["tfim"]["keys"]["h"] == 1.0
     assert listed["hamiltonian"]["tfim"]["summary"].startswith("H = -J sum")
     assert "alpha" in listed["ansatz"]["rbm"]["keys"]

@@ -18,7 +18,7 @@ def listing(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List lattices, Hamiltonians, ansatze, samplers and optimisers, with keys."""
+    """List lattices, Hamiltonians, ansatze, samplers, optimisers, observables."""
     with console.command() as output:
         set_threads(None)
         found = registries()
@@ -35,15 +35,16 @@ def listing(
         for title, entries in found.items():
             output.text(f"[{title}]")
             for name, entry in entries.items():
-                output.text(f"  {name:<18} {entry['summary']}")
+                output.text(f"  {name:<23} {entry['summary']}")
                 if entry["keys"]:
-                    output.text(f"  {'':<18}   {_keys(entry['keys'])}")
+                    output.text(f"  {'':<23}   {_keys(entry['keys'])}")
             output.text()
 
 
 def registries() -> dict[str, dict[str, Any]]:
     """Kind -> name -> {summary, keys with their defaults}."""
     from vmc import factories, registry
+    from vmc.observables_names import OBSERVABLES
 
     return {
         "lattice": factories.list_table(registry.lattices(), ()),
@@ -51,6 +52,7 @@ def registries() -> dict[str, dict[str, Any]]:
         "ansatz": factories.list_table(registry.ansatze(), ("problem",)),
         "sampler": _plain(registry.SAMPLERS),
         "optimizer": _plain(registry.OPTIMIZERS),
+        "observable": _plain(OBSERVABLES),
     }
 
 
