@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ FAST = ("--families", "convac,mps", "--no-calibrate")
 
 def test_from_a_job_to_a_job(job_file: JobFile) -> None:
     """One small chain end to end: the written job is one that runs."""
-    files = ("--write", "best.toml", "--plot", "design.png")
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    files = ("--write", "best.toml", *(("--plot", "design.png") if drawn else ()))
     outcome = invoke("design", job_file(OWN), *FAST, *files, "--cut", "0,3", "--json")
     found = outcome.json
     assert outcome.code == 0 and "diagonalising 70 states" in outcome.err
@@ -52,7 +54,7 @@ def test_from_a_job_to_a_job(job_file: JobFile) -> None:
     text = Path("best.toml").read_text()
     assert text == best["job"] and tomllib.loads(text)["ansatz"] == best["ansatz"]
     assert vmc.build(vmc.Job.load("best.toml")).vmc.n_parameters == best["n_parameters"]
-    assert Path("design.png").read_bytes()[:4] == b"\x89PNG"
+    assert not drawn or Path("design.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_table(job_file: JobFile) -> None:
