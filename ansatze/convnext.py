@@ -84,6 +84,7 @@ def convnext(
         net.readout.term_weights,
         (1 + depth) * conv.score_bytes(channels),
         cone_capacity(cells, net.readout, kernel, 1 + depth),
+        net.stem.even,
     )
 
 

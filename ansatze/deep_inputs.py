@@ -69,11 +69,6 @@ def spin_values(problem: Problem, sigma: Array) -> Array:
     return sigma.T.astype(float_dtype(problem)) / largest
 
 
-def is_even(problem: Problem) -> bool:
-    """Whether psi is to be even under the global spin flip."""
-    return problem.spin_flip and problem.flip_character == 1
-
-
 def check_sizes(sizes: Mapping[str, int], least: int = 1) -> None:
     """Refuse sizes of a network that are no integers or too small.
 
@@ -110,9 +105,9 @@ def kernel_of(cells: Cells, kernel_size: int | None, default: int) -> tuple[int,
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stem:
-    """The first layer: a shared linear map of the spins, made even if psi is to be.
+    """The first layer: a shared linear map of the spins, even if psi is to be.
 
-    Its parameters are "first.w" (C, n_basis, K) and, if psi is not even, "first.b"
+    Its parameters are "first.w" (C, n_basis, K) and, unless it is even, "first.b"
     (C,); where positions are told apart, "positions" (C, P).
 
     Attributes:
@@ -137,11 +132,21 @@ class Stem:
                 'symmetry = "none" in [ansatz], or leave uniform out.'
             )
 
+    @property
+    def even(self) -> bool:
+        """Whether features do not change if all spins turn over.
+
+        Then those of every window do not either, if its spins turn over alone.
+        Nothing else is lost as long as windows overlap.
+        """
+        wanted = self.problem.spin_flip and self.problem.flip_character == 1
+        return wanted and self.shared.n_weights > 1
+
     def leaves(self) -> dict[str, Leaf]:
         """The parameters."""
         c = self.channels
         leaves = {"first.w": he(c, self.n_basis, self.shared.n_weights)}
-        if not is_even(self.problem):
+        if not self.even:
             leaves["first.b"] = Leaf((c,))
         if not self.uniform:
             leaves["positions"] = Leaf((c, self.shared.n_out), 0.1)
@@ -151,10 +156,6 @@ class Stem:
         """Features (C, P, B) of sigma (B, N)."""
         spins = spin_values(self.problem, sigma)
         spins = spins.reshape(self.shared.n_in, self.n_basis, -1).transpose(1, 0, 2)
-        x = even_or_biased(self.shared(p["first.w"], spins), p)
+        x = self.shared(p["first.w"], spins)
+        x = soft_abs(x) if self.even else biased(x, p["first.b"])
         return x if self.uniform else x + p["positions"][:, :, None]
-
-
-def even_or_biased(x: Array, p: Mapping[str, Array]) -> Array:
-    """The first layer with its bias or, where it has none, made even."""
-    return biased(x, p["first.b"]) if "first.b" in p else soft_abs(x)

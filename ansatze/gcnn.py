@@ -5,7 +5,7 @@ group, say).  A lifting layer makes them of the spins, group convolutions mix th
 
     y_f(g)  = sum_i w_fi sigma(perm_g(i)) + b_f,
     y'_f(g) = sum_{f', u} W_ff'(u) selu(y_f'(g u)) + b_f,
-    psi     = sum_g conj(chi_g) exp(sum_f v_f selu(y_f(g))),
+    psi     = sum_g conj(chi_g) sum_t +-exp(sum_f v_tf selu(y_f(g))),
 
 so that psi(sigma[perm_g]) = chi_g psi(sigma) holds exactly for the characters chi of
 a one-dimensional representation (arXiv:2104.05085, arXiv:2211.07749).
@@ -29,11 +29,14 @@ from vmc.base import Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import float_dtype
 
+#: Groups of more elements have fewer features by default: cost grows as F^2 G^2.
+LARGE_GROUP = 64
+
 
 def gcnn(
     problem: Problem,
     *,
-    features: int = 4,
+    features: int | None = None,
     depth: int = 1,
     init_scale: float = 0.5,
 ) -> WaveFunction:
@@ -41,14 +44,14 @@ def gcnn(
 
     The parameters are one real vector "theta": weights "first.w" (F, 1, N) and biases
     "first.b" (F,) of the lifting layer; "w" (F, F, G) and "b" (F,) of every group
-    convolution; "head" (1 or 2, 1, F).  Cost of a layer O(F^2 G^2).
+    convolution; "head" (1 or 2, F, F).  Cost of a layer O(F^2 G^2).
 
     Args:
         problem: see `vmc.base.Problem`; it must hold a symmetry group, all sites of
             the same local dimension.  ``dtype = "complex"`` gives every exponent a
             modulus and a phase.  Where ``problem.spin_flip``, the lifting layer is
             even, without biases.
-        features: F.
+        features: F; default 8, or 4 for groups of more than 64 elements.
         depth: group convolutions.
         init_scale: spread of the exponents at the start.
 
@@ -56,7 +59,6 @@ def gcnn(
         JobError: there is no group, the permutations do not form one, the characters
             are no representation, unequal spins, or sizes that make no sense.
     """
-    check_sizes({"features": features})
     check_sizes({"depth": depth}, 0)
     equal_dim(problem, "gcnn")
     if problem.symmetry is None:
@@ -66,6 +68,9 @@ def gcnn(
             "Without a symmetry use cnn or mlp."
         )
     perms = np.asarray(problem.symmetry)
+    if features is None:
+        features = 8 if len(perms) <= LARGE_GROUP else 4
+    check_sizes({"features": features})
     table = multiplication_table(perms)
     characters = characters_of(problem)
     if not np.allclose(characters[table], characters[:, None] * characters[None]):
@@ -74,7 +79,7 @@ def gcnn(
     net = _GCNN(
         Stem(problem, lift, 1, features),
         Shared(np.asarray(table.T, np.int32), len(perms)),
-        Readout.of(problem, "sum_exp", characters.conj(), 1),
+        Readout.of(problem, "sum_exp", characters.conj(), features),
         depth,
         init_scale,
     )
@@ -85,6 +90,7 @@ def gcnn(
         net.readout.term_weights,
         depth * net.conv.score_bytes(features),
         trivial(problem.space.local_dims),
+        net.lift.even,
     )
 
 

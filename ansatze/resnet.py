@@ -58,7 +58,7 @@ def cnn(
         problem: see `vmc.base.Problem`; any local dimensions.
         channels: C, of every layer.
         depth: residual blocks; 0 gives a plain CNN of ``layers`` convolutions.
-        kernel_size: extent of a window along every direction; default 3, or the
+        kernel_size: extent of a window along every direction; default 5, or the
             extent of the lattice where that is smaller.
         layers: convolutions before the first block.
         readout: "sum_exp", which also carries any momentum, or "product".
@@ -74,7 +74,7 @@ def cnn(
     check_sizes({"channels": channels, "layers": layers})
     check_sizes({"depth": depth}, 0)
     cells = cells_of(problem, "cnn")
-    kernel = kernel_of(cells, kernel_size, 3)
+    kernel = kernel_of(cells, kernel_size, 5)
     weights = cell_weights(problem, cells, readout, "cnn")
     conv = windows(cells.shape, cells.periodic, kernel)
     net = _ResNet(
@@ -92,6 +92,7 @@ def cnn(
         net.readout.term_weights,
         (layers + 2 * depth) * conv.score_bytes(channels),
         cone_capacity(cells, net.readout, kernel, layers + 2 * depth),
+        net.stem.even,
     )
 
 

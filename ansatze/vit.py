@@ -23,14 +23,7 @@ from jax import Array, lax
 
 from ansatze.activations import layer_norm, log_cosh
 from ansatze.cuts import trivial
-from ansatze.deep_inputs import (
-    Cells,
-    cells_of,
-    check_sizes,
-    even_or_biased,
-    is_even,
-    spin_values,
-)
+from ansatze.deep_inputs import Cells, cells_of, check_sizes, spin_values
 from ansatze.layouts import Layout, Leaf, he, lecun
 from ansatze.readouts import cell_weights, network
 from ansatze.shared_weights import Shared, biased, dense, windows
@@ -53,8 +46,8 @@ def vit(
     On a periodic lattice psi is invariant under translations by a patch; with
     ``problem.symmetry`` it is the mean over all others, at patch^d times the cost.
 
-    The parameters are one real vector "theta": "first.w" (D, sites per patch) and,
-    unless psi is even, "first.b" (D,); for every layer "scale1", "shift1" (D,),
+    The parameters are one real vector "theta": "first.w" (D, sites per patch),
+    "first.b" (D,); for every layer "scale1", "shift1" (D,),
     "values" (D, D), "alpha" (heads, distances), "mix" (D, D), "scale2", "shift2" (D,),
     "w1" (2 D, D), "b1" (2 D,), "w2" (D, 2 D), "b2" (D,); "scale" and "shift" (D,) of
     the last norm; "head" (1 or 2, D, D) and "bias" (1 or 2, D), real and imaginary
@@ -159,9 +152,7 @@ class _ViT:
 
     def leaves(self) -> dict[str, Leaf]:
         d = self.width
-        leaves = {"first.w": lecun(d, len(self.patches.sites))}
-        if not is_even(self.problem):
-            leaves["first.b"] = Leaf((d,))
+        leaves = {"first.w": lecun(d, len(self.patches.sites)), "first.b": Leaf((d,))}
         for n in range(self.depth):
             layer = {
                 "scale1": Leaf((d,), mean=1),
@@ -201,7 +192,7 @@ class _ViT:
         # (sites per patch, patches, shifts and walkers)
         where = self.patches.shifts[:, self.patches.sites].transpose(1, 2, 0)
         x = spins[where].reshape(*self.patches.sites.shape, -1)
-        x = even_or_biased(dense(p["first.w"], x), p)
+        x = biased(dense(p["first.w"], x), p["first.b"])
         for n in range(self.depth):
             z = layer_norm(x, p[f"{n}.scale1"], p[f"{n}.shift1"])
             x = x + self.attend(p, n, z)

@@ -67,11 +67,12 @@ def test_cnn_by_definition(
 ) -> None:
     n = math.prod(shape) * n_basis
     problem = Problem(spins(n), dtype=dtype, shape=shape, periodic=periodic)
-    wf = ANSATZE["cnn"](problem, channels=2, depth=1, layers=2, readout=readout)
+    keys = {"channels": 4, "depth": 1, "layers": 2, "kernel_size": 3}
+    wf = ANSATZE["cnn"](problem, **keys, readout=readout)
     params = random_params(wf)
     cut = take(np.asarray(params["theta"]))
     next(cut)
-    k, c, heads = 3 ** len(shape), 2, 2 if dtype == "complex" else 1
+    k, c, heads = 3 ** len(shape), 4, 2 if dtype == "complex" else 1
     layers = [(cut.send((c, n_basis, k)), cut.send((c,)))]
     layers += [(cut.send((c, c, k)), cut.send((c,))) for _ in range(3)]
     head = cut.send((heads, c if readout == "sum_exp" else 1, c))
@@ -87,9 +88,12 @@ def test_cnn_by_definition(
         x = x + layer(3, gelu(layer(2, gelu(x))))
         y = np.einsum("htc,cp->htp", head, gelu(x / math.sqrt(2)))
         y = y[0] + 1j * y[1] if heads == 2 else y[0]
-        want.append(np.log(np.mean(np.exp(y))) if readout == "sum_exp" else y.sum())
-    got = quick_jit(wf.log_psi)(params, sigma)
-    np.testing.assert_allclose(got, want, atol=1e-12)
+        # A complex psi subtracts one of four channels.
+        signs = np.array([[1], [1], [1], [-1 if heads == 2 else 1]])
+        total = np.log(np.mean(signs * np.exp(y)))
+        want.append(total if readout == "sum_exp" else y.sum())
+    got = np.exp(quick_jit(wf.log_psi)(params, sigma))
+    np.testing.assert_allclose(got, np.exp(want), rtol=1e-11)
     assert np.std(want) > 1e-3
 
 
@@ -127,14 +131,14 @@ def test_convnext_by_definition() -> None:
 
 
 def test_gcnn_by_definition() -> None:
-    """One layer, on the ring with momentum 1, and with reflections slower."""
+    """One layer, on the ring with momentum 1."""
     problem = ring()._replace(symmetry=TRANSLATIONS, characters=momentum((6,), (1,)))
     wf = ANSATZE["gcnn"](problem, features=2, depth=1)
     params = random_params(wf)
     cut = take(np.asarray(params["theta"]))
     next(cut)
     lift, bias = cut.send((2, 1, 6))[:, 0], cut.send((2,))
-    w, b, head = cut.send((2, 2, 6)), cut.send((2,)), cut.send((2, 1, 2))[:, 0]
+    w, b, head = cut.send((2, 2, 6)), cut.send((2,)), cut.send((2, 2, 2))
     v = head[0] + 1j * head[1]
 
     def selu(x: np.ndarray) -> np.ndarray:
@@ -149,7 +153,7 @@ def test_gcnn_by_definition() -> None:
             for g in range(6)
         ]
         phases = np.exp(-2j * np.pi * np.arange(6) / 6)
-        want.append(np.mean(phases * np.exp(selu(np.array(y)) @ v)))
+        want.append(np.mean(phases[:, None] * np.exp(selu(np.array(y)) @ v.T)))
     got = np.exp(quick_jit(wf.log_psi)(params, sigma))
     np.testing.assert_allclose(got, want, atol=1e-12)
     assert np.min(np.abs(want)) > 1e-3

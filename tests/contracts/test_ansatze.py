@@ -115,6 +115,8 @@ def random_params(wf: WaveFunction) -> Params:
 #: Families of which the fast tier, too, compiles every variant.
 THOROUGH = ("rbm", "jastrow", "mlp")
 DTYPES = ("real", "complex")
+#: Families that evaluate moves as cnn does, and read larger spins in the same way.
+ALIKE = ("convnext", "gcnn", "vit")
 
 
 def slow_unless(fast: bool) -> Any:
@@ -241,6 +243,7 @@ def moves_of_cases() -> list[Any]:
         base = variant(*names)
         for kind in ("mixed", "flips", "exchanges"):
             fast = not base.marks and (names[0] in THOROUGH or kind == "mixed")
+            fast = fast and names[0] not in ALIKE
             if kind == "mixed" or names[2] == plainest(names[0]):
                 marks = slow_unless(fast)
                 out.append(
@@ -404,7 +407,9 @@ def test_float32_is_float32_throughout(name: str, dtype: str) -> None:
     jax.tree.map(close, (got[1], got[3]), (want[1], want[3]))
 
 
-@pytest.mark.parametrize("name", ANSATZE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=slow_unless(n not in ALIKE)) for n in ANSATZE]
+)
 def test_larger_spins(name: str) -> None:
     """Right for any local dimensions, or refused by name."""
     problem = Problem(spins(4, spin=[1, 0.5, 1.5, 0.5]), dtype="complex")
