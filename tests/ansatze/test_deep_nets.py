@@ -70,7 +70,7 @@ def psi(wf: WaveFunction, params: Params, sigma: np.ndarray) -> np.ndarray:
 
 TINY = {
     "cnn": {"channels": 2},
-    "convnext": {"channels": 2, "depth": 1},
+    "convnext": {"channels": 3, "depth": 1},
     "gcnn": {"features": 2},
     "vit": {"d_model": 4, "heads": 2, "depth": 1},
 }

@@ -34,7 +34,7 @@ SMALL = {
     "overlapping_convac": {"channels": 2},
     "convnet": {"channels": 4},
     "cnn": {"channels": 2},
-    "convnext": {"channels": 2, "depth": 1},
+    "convnext": {"channels": 3, "depth": 1},
     "gcnn": {"features": 2},
     "vit": {"patch": 1, "d_model": 4, "heads": 2, "depth": 1},
     "arnn_dense": {"features": 2},
