@@ -17,8 +17,9 @@ LAYERS = [
     {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
     | {"blocked", "solvers", "traced", "flops"},
     {"stats", "streaming", "series", "flax_modules", "wavefunction", "moves"},
-    {"samplers", "independent", "estimators", "factors", "geometry"},
-    {"precondition", "optimizers", "step"}
+    {"metropolis", "samplers", "independent", "tempering", "surrogate"}
+    | {"estimators", "factors", "geometry"},
+    {"precondition", "optimizers", "healing", "walkers", "step"}
     | {"observables", "observables_operators", "observables_states"}
     | {"observables_correlations", "swap", "swap_ratio"}
     | {"extrapolate"},
@@ -26,6 +27,9 @@ LAYERS = [
     {
         "jobfile",
         "sections",
+        "sections_base",
+        "sections_optimizer",
+        "sections_run",
         "job",
         "factories",
         "registry",
@@ -40,6 +44,9 @@ LAYERS = [
         "signals",
         "health",
         "report",
+        "repairs",
+        "results",
+        "stopping",
         "runs",
         "schema_docs",
         "design",
@@ -54,6 +61,10 @@ LAYERS = [
         "bench",
         "fit",
     }
+    | {"bench_report", "bench_report_blocks", "bench_report_figures"}
+    | {"bench_report_markdown", "bench_report_model", "bench_report_page"}
+    | {"bench_report_png", "bench_report_rows", "bench_report_svg"}
+    | {"bench_report_table", "bench_report_text"}
     | {"design_cuts", "design_spectra", "design_runs", "design_laws"}
     | {"design_required", "design_floors", "design_fixed_rank", "design_energies"}
     | {"design_families", "design_calibrate", "design_recommend", "design_geometry"}
@@ -61,7 +72,10 @@ LAYERS = [
     | {"exact_values", "profile", "profile_parts"}
     | {"observables_names", "observables_plan", "observables_spins"}
     | {"observables_energies", "observables_wavefunction", "observables_run"}
-    | {"observables_runs", "observables_plot"},
+    | {"observables_runs", "observables_plot"}
+    | {"bench_problems", "bench_ansatze", "bench_suite", "bench_pace", "bench_cell"}
+    | {"bench_rules", "bench_results", "bench_run", "bench_compare", "bench_varbench"}
+    | {"bench_peers"},
     {"cli", "__main__"},
 ]
 LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}

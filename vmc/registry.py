@@ -31,6 +31,7 @@ SAMPLERS: Mapping[str, str] = {
 OPTIMIZERS: Mapping[str, str] = {
     "sr": "stochastic reconfiguration, dense or kernel form by shape",
     "spring": "stochastic reconfiguration with momentum (arXiv:2401.10190)",
+    "march": "spring with a scale for every parameter (arXiv:2507.02644)",
     "adam": "Adam on the energy gradient",
     "sgd": "plain gradient descent",
 }
@@ -145,6 +146,13 @@ def _without_gauge(hamiltonian: Any) -> Any:
     if hamiltonian.signs is None:
         return hamiltonian
     return hamiltonian.with_signs(hamiltonian.signs)
+
+
+def terms_to_dict(operator: Any, n_sites: int, total_sz: float | None) -> dict:
+    """`hamiltonians.termfiles.terms_to_dict`: explicit Pauli terms."""
+    from hamiltonians.termfiles import terms_to_dict
+
+    return terms_to_dict(operator, n_sites, total_sz)
 
 
 def find_sign_gauge(hamiltonian: Any) -> Any:

@@ -122,17 +122,24 @@ def _check_names(points: Sequence[Point]) -> None:
 def _check(sweep: Sweep, point: Point) -> None:
     """Refuse a point that `vmc run` would refuse for its keys."""
     try:
-        job = sweep.job_of(point)
-        if job.ansatz is None:
-            raise JobError("the job has no [ansatz]: nothing can run")
-        _check_keys("lattice", registry.lattices(), job.lattice, job.folder)
-        if job.hamiltonian.terms is None:
-            models = registry.models()
-            _check_keys("hamiltonian", models, job.hamiltonian, job.folder)
-        _check_keys("ansatz", registry.ansatze(), job.ansatz, job.folder)
+        check_job(sweep.job_of(point))
     except JobError as error:
         text = str(error).removeprefix(f"{point.name}: ")
         raise JobError(f"the point {point.name} cannot run: {text}") from None
+
+
+def check_job(job: Job) -> None:
+    """Refuse a job that `vmc run` would refuse for its names and keys.
+
+    Raises:
+        JobError: it says which.
+    """
+    if job.ansatz is None:
+        raise JobError("the job has no [ansatz]: nothing can run")
+    _check_keys("lattice", registry.lattices(), job.lattice, job.folder)
+    if job.hamiltonian.terms is None:
+        _check_keys("hamiltonian", registry.models(), job.hamiltonian, job.folder)
+    _check_keys("ansatz", registry.ansatze(), job.ansatz, job.folder)
 
 
 #: Parameters of the factories that do not come from the keys of their section.

@@ -74,6 +74,7 @@ class Runner:
         self._waiting: list[Point] = []
         self._going: list[Going] = []
         self._told = False
+        self._job_file = ""
 
     def run(self, points: Iterable[Point]) -> bool:
         """Run points to their ends.
@@ -84,7 +85,7 @@ class Runner:
         Raises:
             JobError: the folder cannot be written.
         """
-        job_file = str(write_job(self._sweep))
+        self._prepare()
         self._waiting = list(points)
         try:
             while True:
@@ -94,7 +95,7 @@ class Runner:
                     point = self._next()
                     if point is None:
                         break
-                    self._start(point, job_file)
+                    self._start(point)
                 if not self._going:
                     return not self._waiting
                 time.sleep(LOOK_SECONDS)
@@ -128,8 +129,23 @@ class Runner:
             return point
         return None
 
-    def _start(self, point: Point, job_file: str) -> None:
-        claimed = claim(self._sweep, point)
+    def _prepare(self) -> None:
+        """What all points need, before the first of them starts."""
+        self._job_file = str(write_job(self._sweep))
+
+    def _claim(self, point: Point) -> Claim | None:
+        return claim(self._sweep, point)
+
+    def _command(self, point: Point, resumes: bool) -> list[str]:
+        """Arguments of ``vmc`` for a point."""
+        if resumes:
+            return ["resume", str(self._sweep.folder_of(point)), "--quiet"]
+        changes = self._sweep.overrides_of(point)
+        sets = [word for change in changes for word in ("--set", change)]
+        return ["run", self._job_file, *sets, "--quiet"]
+
+    def _start(self, point: Point) -> None:
+        claimed = self._claim(point)
         if claimed is None:
             self._tell(point, "running", "in another process")
             return
@@ -138,14 +154,8 @@ class Runner:
             self._tell(point, "done", "before")
             return
         folder = self._sweep.folder_of(point)
-        command = [sys.executable, "-m", "vmc"]
-        if claimed.state.resumes:
-            command += ["resume", str(folder)]
-        else:
-            command += ["run", job_file]
-            for change in self._sweep.overrides_of(point):
-                command += ["--set", change]
-        begin_attempt(claimed.log, " ".join(command[3:]))
+        arguments = self._command(point, claimed.state.resumes)
+        begin_attempt(claimed.log, " ".join(arguments))
         try:
             kept = None if claimed.state.resumes else make_room(folder)
         except JobError as error:
@@ -154,7 +164,7 @@ class Runner:
             self._tell(point, "failed", str(error))
             return
         process = subprocess.Popen(
-            [*command, "--quiet"],
+            [sys.executable, "-m", "vmc", *arguments],
             env=os.environ | dict(self._environment(point)),
             stdin=subprocess.DEVNULL,
             stdout=claimed.log,

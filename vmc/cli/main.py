@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from vmc.cli.bench import app as bench
 from vmc.cli.check import check
 from vmc.cli.design import design
 from vmc.cli.ed import ed
@@ -22,8 +23,8 @@ from vmc.cli.sweep import sweep
 app = typer.Typer(
     name="vmc",
     help="Variational Monte Carlo with neural quantum states.",
-    epilog="Exit codes: 0 done, 1 a point of a sweep failed, 2 bad input, 3 numerical "
-    "failure, 75 stopped, saved.",
+    epilog="Exit codes: 0 done, 1 a point of a sweep or cell of a suite failed, 2 bad "
+    "input, 3 numerical failure, 75 stopped, saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +39,7 @@ app.command()(show)
 app.command()(measure)
 app.command()(profile)
 app.command()(sweep)
+app.add_typer(bench, name="bench")
 app.command(name="list")(listing)
 
 
