@@ -1,147 +1,23 @@
-"""Samplers of |psi|^2.  All walkers propose the same random move at the same time.
-
-Given the sequence of moves, chains with independent acceptance numbers stay
-independent, and every step is a slice instead of a gather.  The walkers are kept
-trailing, (N, B), inside the loop.
-"""
+"""Samplers of |psi|^2: Markov chains, independent draws, and full sums."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from vmc import distributed
-from vmc.base import (
-    Key,
-    Move,
-    Moves,
-    Params,
-    Sampler,
-    SamplerInfo,
-    WaveFunction,
-)
+from vmc.base import Key, Moves, Params, Sampler, SamplerInfo, WaveFunction
 from vmc.distributed import check_divisible
 from vmc.errors import JobError
-from vmc.keys import Purpose, derive, shared_integers, walker_bits
-from vmc.moves import apply_move, inverse
+from vmc.keys import Purpose, derive, walker_bits
+from vmc.metropolis import Metropolis
 from vmc.space import Spins
-
-#: Acceptance numbers are drawn for this many moves of all walkers at a time.
-MOVES_PER_DRAW = 1 << 22
 
 #: Largest space that `full` goes through.
 FULL_STATES = 1 << 16
-
-
-@dataclasses.dataclass(frozen=True)
-class _Metropolis:
-    """Static part of the Metropolis sampler."""
-
-    wavefunction: WaveFunction
-    space: Spins
-    moves: Moves
-    n_chains: int
-    n_draws: int
-    n_sweeps: int
-    burn_in: int
-    two_way: bool
-
-    def n_local(self) -> int:
-        return self.n_chains // distributed.n_devices()
-
-    def init(self, key: Key, params: Params) -> Array:
-        bits = walker_bits(
-            derive(key, Purpose.INIT, 0), self.n_local(), self.space.n_sites
-        )
-        sigma = self.space.random(bits)
-        if self.burn_in == 0:
-            return sigma
-        burn_key = derive(key, Purpose.INIT, 1)
-        return self._walk(burn_key, params, sigma, self.burn_in)[0]
-
-    def sample(
-        self, key: Key, params: Params, chains: Array
-    ) -> tuple[Array, Array, SamplerInfo]:
-        def draw(sigma: Array, t: Array) -> tuple[Array, Any]:
-            step_key = derive(key, t)
-            sigma, *info = self._walk(step_key, params, sigma, self.n_sweeps)
-            return sigma, (sigma, *info)
-
-        sigma, (samples, acceptance, drift, log_psi) = lax.scan(
-            draw, chains, jnp.arange(self.n_draws)
-        )
-        info = SamplerInfo(jnp.mean(acceptance), jnp.max(drift), log_psi[-1])
-        return sigma, samples, info
-
-    def _try(
-        self, params: Params, carry: Any, move: Move, word: Array, who: Array | bool
-    ) -> Any:
-        """One proposal to the walkers ``who``; the others stay as they are."""
-        wf = self.wavefunction
-        sigma_t, cache, log_p, accepted = carry
-        log_ratio, pending = wf.try_move(params, cache, sigma_t.T, move)
-        uniform = word.astype(log_ratio.dtype) * 2.0**-32
-        allowed = self.space.allows(sigma_t.T, _one_row(move))[0] & who
-        # A ratio that is not a number is refused, and shows up as drift.
-        accept = allowed & (uniform < jnp.exp(log_ratio))
-        cache = wf.commit(cache, pending, accept)
-        sigma_t = apply_move(sigma_t, move, accept, self.space.local_dims)
-        log_p = log_p + jnp.where(accept, log_ratio, 0)
-        return sigma_t, cache, log_p, accepted + jnp.sum(accept, dtype=jnp.int32)
-
-    def _walk(
-        self, key: Key, params: Params, sigma: Array, n_sweeps: int
-    ) -> tuple[Array, Array, Array, Array]:
-        """``n_sweeps`` sweeps of N proposals each, from a fresh cache."""
-        wf, n_local = self.wavefunction, sigma.shape[0]
-        start = wf.log_psi(params, sigma).real
-        cache = wf.cache(params, sigma)
-        n_moves = n_sweeps * self.space.n_sites
-        sequence = shared_integers(
-            derive(key, Purpose.PROPOSAL), self.moves.n_moves, n_moves
-        )
-        table = jax.tree.map(jnp.asarray, self.moves)
-        # How many are drawn at a time depends on the device, the numbers do not:
-        # they come in groups of four, counted from the first move.
-        chunk = min(-(-n_moves // 4), max(1, MOVES_PER_DRAW // n_local // 4)) * 4
-        n_chunks = -(-n_moves // chunk)
-        accept_key = derive(key, Purpose.ACCEPT)
-
-        def propose(i: Array, carry: Any) -> Any:
-            bits, walkers = carry
-            word, move = bits[i % chunk], table[sequence[i]]
-            if self.two_way:
-                return bits, self._try(params, walkers, move, word, True)
-            back = inverse(move, self.space.local_dims)
-            forth = word % 2 == 0
-            walkers = self._try(params, walkers, move, word, forth)
-            return bits, self._try(params, walkers, back, word, ~forth)
-
-        def run_chunk(c: Array, carry: Any) -> Any:
-            bits = walker_bits(accept_key, n_local, chunk, c * (chunk // 4))
-            stop = jnp.minimum((c + 1) * chunk, n_moves)
-            return lax.fori_loop(c * chunk, stop, propose, (bits, carry))[1]
-
-        carry = (sigma.T, cache, 2 * start, jnp.zeros((), jnp.int32))
-        if n_chunks == 1:
-            carry = run_chunk(jnp.zeros((), jnp.int32), carry)
-        else:
-            carry = lax.fori_loop(0, n_chunks, run_chunk, carry)
-        sigma_t, _, log_p, accepted = carry
-        sigma = sigma_t.T
-        log_psi = wf.log_psi(params, sigma).real
-        drift = jnp.max(jnp.abs(0.5 * log_p - log_psi))
-        acceptance = accepted.astype(log_psi.dtype) / (n_moves * n_local)
-        return sigma, acceptance, drift, log_psi
-
-
-def _one_row(move: Any) -> Moves:
-    return Moves(move.sites[None], move.shift[None], move.exchange)
 
 
 def metropolis(
@@ -176,27 +52,32 @@ def metropolis(
         JobError: a number is not positive, or the chains cannot be split evenly.
     """
     check_divisible(n_chains, n_devices)
-    for name, value, least in (
-        ("n_draws", n_draws, 1),
-        ("n_sweeps", n_sweeps, 1),
-        ("burn_in", burn_in, 0),
-    ):
-        if value < least:
-            raise JobError(f"{name} is {value}; it is at least {least}")
+    at_least(n_draws=(n_draws, 1), n_sweeps=(n_sweeps, 1), burn_in=(burn_in, 0))
     if moves.n_moves == 0:
         raise JobError("the sampler has no moves; give a table with at least one")
-    two_way = _two_way(space, moves)
+    both_ways = two_way(space, moves)
 
     def build(draws: int) -> Sampler:
-        static = _Metropolis(
-            wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in, two_way
+        static = Metropolis(
+            wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in, both_ways
         )
         return Sampler(static.init, static.sample, n_chains, draws, build)
 
     return build(n_draws)
 
 
-def _two_way(space: Spins, moves: Moves) -> bool:
+def at_least(**numbers: tuple[int, int]) -> None:
+    """Refuse numbers that are below their least values, given as (number, least).
+
+    Raises:
+        JobError: names the first one.
+    """
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise JobError(f"{name} is {value}; it is at least {least}")
+
+
+def two_way(space: Spins, moves: Moves) -> bool:
     """Whether every move is its own inverse, as flips of spins 1/2 are.
 
     All walkers propose the same move.  Given the move, a chain keeps |psi|^2 only if

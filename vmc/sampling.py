@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from vmc.base import Moves, Params, Sampler, WaveFunction
+from vmc import registry
+from vmc.base import Moves, Params, Problem, Sampler, WaveFunction
+from vmc.design_cuts import symmetry_group
 from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.independent import independent
@@ -15,6 +17,8 @@ from vmc.moves import exchanges, join, local_flips, reachable
 from vmc.samplers import direct, full, metropolis
 from vmc.sections import Sampler as Keys
 from vmc.space import Spins
+from vmc.surrogate import delayed
+from vmc.tempering import exponents, tempered
 
 #: Samples per step if the job does not say.
 N_SAMPLES = 1024
@@ -33,6 +37,13 @@ def resolved(
     name = job.sampler.name
     if name == "auto":
         name = _automatic(hamiltonian, wavefunction, lattice)
+    keys = job.sampler
+    extras = keys.replicas > 1 or keys.global_flip or keys.surrogate_moves
+    if name == "direct" and extras:
+        raise JobError(
+            "[sampler] replicas, global_flip and surrogate_moves: this wave function "
+            "is drawn from exactly, without a Markov chain. Leave them out."
+        )
     if (
         name == "exchange"
         and not hamiltonian.space.is_free
@@ -135,7 +146,32 @@ def build(
         assert proposal is not None
         return independent(wavefunction, *proposal, space, **numbers)
     moves = proposals(keys.name, hamiltonian, lattice)
-    return metropolis(wavefunction, space, moves, **numbers)
+    if keys.surrogate_moves:
+        model = _surrogate(job.precision, hamiltonian, lattice)
+        return delayed(
+            wavefunction, model, space, moves, **numbers, n_moves=keys.surrogate_moves
+        )
+    if keys.replicas == 1 and not keys.global_flip:
+        return metropolis(wavefunction, space, moves, **numbers)
+    return tempered(
+        wavefunction,
+        space,
+        moves,
+        **numbers,
+        betas=exponents(keys.replicas, keys.beta_min),
+        global_flip=keys.global_flip,
+    )
+
+
+def _surrogate(precision: str, hamiltonian: Any, lattice: Any) -> WaveFunction:
+    """A Jastrow factor with one parameter per orbit of pairs of sites."""
+    problem = Problem(
+        hamiltonian.space,
+        "real",
+        "float32" if precision == "float32" else "float64",
+        symmetry=symmetry_group(hamiltonian, lattice),
+    )
+    return registry.ansatze()["jastrow"](problem)
 
 
 def proposals(name: str, hamiltonian: Any, lattice: Any) -> Moves:

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from tests.engine.helpers import MeshOf, amplitudes, made, ring
-from vmc import samplers
+from vmc import metropolis as metropolis_module
 from vmc.base import Moves, Params, Problem, Sampler, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED, gather, largest, per_walker
 from vmc.errors import JobError
@@ -162,7 +162,7 @@ def test_samples_do_not_depend_on_the_devices(
 ) -> None:
     """256 chains make round numbers per device; 40 over 4 do not."""
     # Acceptance numbers in several batches, as in large runs.
-    monkeypatch.setattr(samplers, "MOVES_PER_DRAW", 3 * n_chains)
+    monkeypatch.setattr(metropolis_module, "MOVES_PER_DRAW", 3 * n_chains)
     space = spins(4, total_sz=total_sz)
     wf, params = made("rbm-real", space, 0.4)
 
@@ -185,11 +185,33 @@ def test_samples_do_not_depend_on_the_devices(
         np.testing.assert_allclose(other.acceptance, one.acceptance, rtol=1e-12)
 
 
+def test_blocks_of_walkers_are_the_same_walkers(
+    mesh_of: MeshOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Walkers whose caches are large take their sweeps block by block."""
+    space = spins(4)
+    wf, params = made("rbm-complex", space, 0.4)
+
+    def run() -> Drawn:
+        moves = local_flips(space)
+        sampler = metropolis(wf, space, moves, n_chains=24, n_draws=3, n_devices=2)
+        return drawn(sampler, params, mesh_of(2))
+
+    together = run()
+    monkeypatch.setattr(metropolis_module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(metropolis_module, "LEAST_BLOCK", 3)
+    blocks = run()
+    np.testing.assert_array_equal(blocks.samples, together.samples)
+    np.testing.assert_allclose(blocks.acceptance, together.acceptance, rtol=1e-12)
+    np.testing.assert_allclose(blocks.log_psi, together.log_psi, atol=1e-12)
+    assert 0 < blocks.drift < 1e-12
+
+
 def test_random_numbers_in_batches_are_all_different(
     mesh_of: MeshOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches of one move still sample psi squared."""
-    monkeypatch.setattr(samplers, "MOVES_PER_DRAW", 1)
+    monkeypatch.setattr(metropolis_module, "MOVES_PER_DRAW", 1)
     space = spins(4)
     wf, params = made("rbm-real", space, 0.4)
     sampler = metropolis(
