@@ -228,7 +228,8 @@ def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:
 
 def _log_one_plus(shape: _Shape, u: tuple[Array, ...]) -> Array:
     """sum_j ln |1 + u_j| for planes (M, B): products over blocks, then logs."""
-    size = shape.block_size
+    # Squares reach twice as far.
+    size = shape.block_size // len(u)
     factor = 1 + u[0] if len(u) == 1 else (1 + u[0]) ** 2 + u[1] ** 2
     blocks = jnp.prod(factor.reshape(size, -1, factor.shape[1]), axis=0)
     # Without the barrier XLA:CPU recomputes the product for every logarithm.
