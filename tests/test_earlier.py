@@ -89,3 +89,38 @@ def test_a_run_proposes_for_another_ansatz(earlier: Path) -> None:
     assert exact is not None
     assert abs(result.energy.mean / exact["energy"] - 1) < 0.01
     assert result.energy.mean > exact["energy"] - 4 * result.energy.error
+
+
+@pytest.mark.slow
+def test_a_convolution_goes_to_a_larger_lattice(tmp_path: Path) -> None:
+    def square(side: int, **run: Any) -> vmc.Job:
+        return vmc.Job(
+            lattice={"name": "square", "size": [side, side]},
+            hamiltonian={"name": "tfim", "h": 3.0},
+            # A product over positions means the same on any number of them.
+            ansatz={
+                "name": "cnn",
+                "channels": 4,
+                "depth": 1,
+                "kernel_size": 3,
+                "readout": "product",
+            },
+            sampler={"n_chains": 128, "n_samples": 512},
+            run=run,
+            measure={"n_samples": 512},
+        )
+
+    small = tmp_path / "small"
+    vmc.run(square(4, n_steps=60, out=str(small)))
+    built = vmc.build(square(6, n_steps=1, start_from=str(small)))
+    energy = built.vmc.measure(built.first_state(), 4096)
+    random = built.vmc.measure(built.vmc.init(), 4096)
+    # All spins along x: -3 per site.
+    assert energy.mean < -3 * 36 - 4 * energy.error
+    assert energy.mean < random.mean - 10 * (energy.error + random.error)
+    exact = -115.23270730
+    assert energy.mean > exact - 4 * energy.error
+    other = square(6, n_steps=1, start_from=str(small))
+    wider = vmc.build(other.replace({"ansatz": {"channels": 6}}))
+    with pytest.raises(JobError, match="can start a run on another lattice"):
+        wider.first_state()

@@ -101,7 +101,7 @@ def test_what_is_counted_does_not_depend_on_the_looks(cut: int) -> None:
         ("r_hat", 1, 300, np.nan, {}, None),
         ("drift", 7, 2, 2e-8, {}, "first at step 7, in 2 of 300 steps, largest 2e-08"),
         ("drift", 7, 2, 2e-4, {"precision": "float32"}, None),
-        ("drift", 7, 2, 2e-2, {"precision": "float32"}, "the run ends at 0.05"),
+        ("drift", 7, 2, 2e-2, {"precision": "float32"}, "a step is rejected at 0.05"),
     ],
 )
 def test_limits(

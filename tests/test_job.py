@@ -399,6 +399,37 @@ def test_schedules_hold_change_and_hold(shape: str) -> None:
     assert [float(value(s)) for s in (30, 99)] == pytest.approx([end, end])
 
 
+def test_schedules_with_steps_and_with_a_warm_up() -> None:
+    keys = {"schedule": "piecewise", "init": 0.1, "points": [[10, 0.05], [20, 0.2]]}
+    made = job(optimizer={"learning_rate": keys}).optimizer.learning_rate
+    value = resolve.to_optax(made, 100, 2.0)  # type: ignore[arg-type]
+    steps = (0, 9, 10, 19, 20, 99)
+    want = [0.2, 0.2, 0.1, 0.1, 0.4, 0.4]
+    assert [float(value(s)) for s in steps] == pytest.approx(want)
+    keys = {"schedule": "linear", "init": 0.1, "begin": 10, "end": 0.05, "warmup": 5}
+    made = job(optimizer={"learning_rate": keys}).optimizer.learning_rate
+    value = resolve.to_optax(made, 20)  # type: ignore[arg-type]
+    want = [0.02, 0.04, 0.1, 0.1, 0.075, 0.05]
+    assert [float(value(s)) for s in (0, 1, 4, 10, 15, 20)] == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"schedule": "piecewise", "init": 1}, "points go with"),
+        ({"init": 1, "points": [[3, 0.1]]}, "points go with"),
+        ({"schedule": "piecewise", "init": 1, "points": [[3, 0.0]]}, "a value > 0"),
+        (
+            {"schedule": "piecewise", "init": 1, "points": [[0, 0.1]]},
+            "the steps increase",
+        ),
+    ],
+)
+def test_points_of_a_schedule(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobError, match=message):
+        job(optimizer={"learning_rate": keys})
+
+
 def test_exchange_needs_bonds_that_join_all_sites() -> None:
     made = system([4, 2], "heisenberg", "square")
     with pytest.raises(JobError, match="no bond joins site 2 to site 0"):

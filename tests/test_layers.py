@@ -68,7 +68,9 @@ LAYERS = [
     | {"design_cuts", "design_spectra", "design_runs", "design_laws"}
     | {"design_required", "design_floors", "design_fixed_rank", "design_energies"}
     | {"design_families", "design_calibrate", "design_recommend", "design_geometry"}
-    | {"design_result", "design_report", "design_plot"}
+    | {"design_result", "design_report", "design_plot", "design_needs"}
+    | {"design_sweeps", "design_sector_rank", "design_realised", "design_verdict"}
+    | {"design_growth", "design_after", "design_after_report", "design_plot_after"}
     | {"exact_values", "profile", "profile_parts"}
     | {"observables_names", "observables_plan", "observables_spins"}
     | {"observables_energies", "observables_wavefunction", "observables_run"}

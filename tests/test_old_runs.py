@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_ansatz_names_its_leaves(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("attribute", "value", "message"),
     [
-        ("schema", 2, "schema 2, which is newer than 1"),
+        ("schema", 3, "schema 3, which is newer than 2"),
         ("format", "netket", "not a checkpoint of this program"),
     ],
 )
@@ -153,9 +153,16 @@ def signals_and_environment() -> Any:
         signal.signal(number, handler)
 
 
+def _as_far_as_known(now: Any, before: Any) -> Any:
+    """Younger keys, of tables inside as well, left out."""
+    if not isinstance(before, dict):
+        return now
+    return {key: _as_far_as_known(now[key], value) for key, value in before.items()}
+
+
 def test_the_stored_job_still_resolves_to_itself() -> None:
     run = vmc.load(STORED)
     job = json.loads(json.dumps(run.built.job.to_dict()))
     for section, keys in run.file.job.items():
         if isinstance(keys, dict):
-            assert {k: job[section][k] for k in keys} == keys, section
+            assert _as_far_as_known(job[section], keys) == keys, section

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from vmc.exact_values import ExactValues, expectation, measure_exactly
     from vmc.job import Job
     from vmc.observables_run import measure
+    from vmc.results import Info, Result
     from vmc.runs import iterate, load, resume, run
-    from vmc.session import Info, Result
 
 __all__ = [
     "CheckpointError",
@@ -53,11 +53,11 @@ __all__ = [
 _HOMES = {
     "CheckpointError": "vmc.errors",
     "ExactValues": "vmc.exact_values",
-    "Info": "vmc.session",
+    "Info": "vmc.results",
     "Job": "vmc.job",
     "JobError": "vmc.errors",
     "NumericalError": "vmc.errors",
-    "Result": "vmc.session",
+    "Result": "vmc.results",
     "StopRun": "vmc.errors",
     "build": "vmc.assembly",
     "expectation": "vmc.exact_values",

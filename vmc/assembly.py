@@ -20,6 +20,7 @@ from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import REPLICATED, walker_mesh
 from vmc.driver import VMC
 from vmc.earlier import (
+    carries_over,
     check_space,
     open_run,
     projection_cost,
@@ -27,6 +28,7 @@ from vmc.earlier import (
     wavefunction_of,
 )
 from vmc.errors import JobError
+from vmc.healing import counted
 from vmc.job import Job
 from vmc.keys import Purpose, derive, root_key
 from vmc.optimizers import make_optimizer
@@ -102,7 +104,8 @@ class Built:
         if self.job.run.start_from is None:
             return self.vmc.init()
         earlier = open_run(self.job.run.start_from, self.job.folder)
-        check_space(earlier, self.hamiltonian.space)
+        if not carries_over(earlier, self.job, self.wavefunction):
+            check_space(earlier, self.hamiltonian.space)
         key = derive(root_key(self.job.seed), Purpose.PARAMS)
         mine = (self.job, self.problem, self.wavefunction)
         return self.vmc.init(start_params(earlier, *mine, key))
@@ -125,6 +128,8 @@ class Built:
         """
         old, new = before.job.ansatz, self.job.ansatz
         assert old is not None and new is not None
+        if old == new:
+            return state  # only the number of samples has changed
         step = int(state.step)
         params = registry.resized_params(
             str(new.name),
@@ -148,13 +153,14 @@ class Built:
             # Computed by every process, which may differ in the last bits.
             params = distributed.from_first(params)
             opt_state = self.vmc.optimizer.init(params)
-            return params, grow.counted(opt_state, int(state.step))
+            return params, counted(opt_state, np.int32(state.step))
 
         program = distributed.compiled(
             start, self.vmc._mesh, (REPLICATED,), (REPLICATED, REPLICATED)
         )
         params, opt_state = program(state.params)
-        return state._replace(params=params, opt_state=opt_state)
+        state = state._replace(params=params, opt_state=opt_state)
+        return self.vmc.trusting(state)
 
     def memory(self, n_devices: int | None = None) -> dict[str, int]:
         """Estimated bytes of the large arrays on one device.
@@ -168,9 +174,8 @@ class Built:
         n_rows = -(-n_all // n_devices)
         word = 4 if job.precision == "float32" else 8
         number = word * (2 if self.wavefunction.range != "positive" else 1)
-        solve = {"sr": min(p, n_all), "spring": min(p, n_all)}.get(
-            job.optimizer.name, 0
-        )
+        natural = job.optimizer.name in ("sr", "spring", "march")
+        solve = min(p, n_all) if natural else 0
         memory = {
             "hamiltonian": int(self.hamiltonian.memory_bytes),
             "samples": n_rows * self.n_sites,
@@ -255,6 +260,7 @@ def _driver(
         solver=keys.solver,
         n_steps=n_steps,
         momentum=keys.momentum,
+        decay=keys.decay,
     )
     return VMC(
         hamiltonian=system.hamiltonian,
@@ -267,6 +273,7 @@ def _driver(
         precision=job.precision,
         steps_per_dispatch=job.run.steps_per_dispatch,
         chunk=job.run.chunk,
+        clip=keys.clip,
         burn_in=0 if job.sampler.name in ("direct", "full") else job.sampler.burn_in,
     )
 

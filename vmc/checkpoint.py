@@ -3,7 +3,7 @@
 A file is written under a temporary name, synchronised and renamed, so that at
 every moment the folder holds only whole checkpoints.  The last two are kept.
 
-Layout (schema 1; see docs/run-file.md): attributes ``format``, ``schema`` and
+Layout (schema 2; see docs/run-file.md): attributes ``format``, ``schema`` and
 ``step``; datasets ``job`` and ``provenance`` (JSON); group ``series`` (the whole
 series up to ``step``, from which a damaged ``run.h5`` is rebuilt); group ``state``,
 one dataset per leaf of the `VMCState`, named by its path.
@@ -26,7 +26,7 @@ import numpy as np
 from vmc.errors import CheckpointError
 
 FORMAT = "vmc-checkpoint"
-SCHEMA = 1
+SCHEMA = 2
 KEPT = 2
 
 _NAME = re.compile(r"checkpoint-(\d+)\.h5")
@@ -273,6 +273,9 @@ def load(path: Path, template: Any) -> Any:
             message names the leaves that are missing, extra or misshapen.
     """
     with open_checkpoint(path) as file:
+        if file.attrs["schema"] == 1:  # which knew nothing of earlier good points
+            control = template.control._replace(healing=None)
+            template = template._replace(control=control)
         return read_tree(file["state"], template, str(path))  # type: ignore[arg-type]
 
 

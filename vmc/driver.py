@@ -16,12 +16,20 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from vmc import distributed, measurement, stats
+from vmc import distributed, healing, measurement, stats
 from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
 from vmc.keys import Purpose, derive, root_key
-from vmc.step import DRIFT_LIMIT, TRACED, Carry, Step, real_dtype
+from vmc.step import (
+    DRIFT_LIMIT,
+    TRACED,
+    Carry,
+    Step,
+    carry_specs,
+    gave_up,
+    real_dtype,
+)
 
 #: Steps that R-hat and tau are pooled over.
 WINDOW = 20
@@ -42,6 +50,9 @@ COLUMNS = (
     "condition",
     "learning_rate",
     "drift",
+    "rank",
+    "rejected",
+    "replaced",
     "seconds",
 )
 
@@ -49,14 +60,17 @@ Records = dict[str, np.ndarray]
 
 
 class Control(NamedTuple):
-    """What the host carries between steps.
+    """What is carried between steps besides the state itself.
 
     Attributes:
-        window: mean local energy of each chain in the last steps,
+        window: mean local energy of each chain in the last good steps,
             (at most `WINDOW`, n_chains).
+        healing: the last good point and how things went since; see `vmc.healing`.
+            None, from a checkpoint that lacks it: starts anew, see `VMC.trusting`.
     """
 
     window: np.ndarray
+    healing: healing.Healing | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +97,8 @@ class VMC:
         steps_per_dispatch: steps between two looks of the host.
         chunk: samples per chunk of the local energies; None takes all at once.
         burn_in: sweeps of the walkers before the first step.
+        clip: median absolute deviations beyond which local energies count less in
+            gradients; None leaves them as they are.
     """
 
     hamiltonian: Hamiltonian
@@ -96,6 +112,7 @@ class VMC:
     steps_per_dispatch: int = 10
     chunk: int | None = None
     burn_in: int = 20
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a precision that JAX would silently lower.
@@ -147,6 +164,7 @@ class VMC:
             self.learning_rate,
             self.precision,
             self.chunk,
+            self.clip,
         )
 
     @functools.cached_property
@@ -188,9 +206,23 @@ class VMC:
             path = np.array([Purpose.INIT, 1, done], np.int32)
             chains = self._measurement.walk(params, chains, key, path, n)[0]
         window = np.zeros((0, self.sampler.n_chains))
-        return VMCState(
-            np.zeros((), np.int32), params, opt_state, chains, key, Control(window)
+        return self.trusting(
+            VMCState(
+                np.zeros((), np.int32),
+                params,
+                opt_state,
+                chains,
+                key,
+                Control(window, None),
+            )
         )
+
+    def trusting(self, state: VMCState) -> VMCState:
+        """The state as one that is good: a bad step will return to it."""
+        dtype = np.dtype(real_dtype(self.precision))
+        here = (state.params, state.opt_state, state.chains)
+        known = healing.start(*here, dtype)
+        return state._replace(control=state.control._replace(healing=known))
 
     def advance(self, state: VMCState, n_steps: int) -> tuple[VMCState, Records]:
         """Up to ``n_steps`` steps in one dispatch, which ends at a fixed step.
@@ -202,12 +234,13 @@ class VMC:
             n_steps: at most this many steps.
 
         Returns:
-            The new state and one record per step.
+            The new state and one record per step.  Rejected steps count: they have
+            the bad numbers that were seen, and 1 in "rejected".
 
         Raises:
             JobError: n_steps is not positive.
-            NumericalError: an energy or update was not finite, or the cache
-                drifted; it carries ``state`` (the last good one) and ``records``.
+            NumericalError: several bad steps in a row, see `vmc.healing`; it carries
+                ``state`` (the last good one) and ``records``.
         """
         if n_steps < 1:
             raise JobError(f"n_steps is {n_steps}; a dispatch has at least one step")
@@ -217,7 +250,7 @@ class VMC:
         started = time.perf_counter()
         out = self._dispatch(
             self._placed_hamiltonian,
-            Carry(state.params, state.opt_state, state.chains, np.asarray(True)),
+            self._carry(state),
             state.key,
             np.int32(step),
             np.int32(n),
@@ -235,7 +268,7 @@ class VMC:
             carry.opt_state,
             carry.chains,
             state.key,
-            Control(window),
+            Control(window, carry.healing),
         )
         if not bool(agree):
             raise NumericalError(
@@ -247,8 +280,15 @@ class VMC:
             )
         if done < n:
             failed = {name: float(column[done]) for name, column in rows.items()}
-            raise _numerical_error(step + done, failed, state, records, self.precision)
+            raise gave_up(step + done, failed, state, records, self.precision)
         return state, records
+
+    def _carry(self, state: VMCState) -> Carry:
+        """What the first step of a dispatch starts from."""
+        if state.control.healing is None:
+            state = self.trusting(state)
+        point = (state.params, state.opt_state, state.chains)
+        return Carry(*point, state.control.healing, np.asarray(True))
 
     def _records(
         self,
@@ -259,20 +299,18 @@ class VMC:
         seconds: float,
     ) -> tuple[Records, np.ndarray]:
         records = {name: column[:done] for name, column in rows.items()}
-        history = np.concatenate([state.control.window, means])
         n_chains = means.shape[1]
-        records["error"] = (
-            np.std(means, axis=1, ddof=1) / math.sqrt(n_chains)
-            if n_chains > 1
-            else np.full(done, np.nan)
-        )
-        # One look per step at the window that ends there, so that the logged
-        # numbers do not depend on where a run was cut and resumed.
-        start = len(state.control.window)
-        looks = [
-            stats.pooled(history[max(0, start + i + 1 - WINDOW) : start + i + 1])
-            for i in range(done)
-        ]
+        records["error"] = np.full(done, np.nan)
+        if n_chains > 1:
+            with np.errstate(invalid="ignore", over="ignore"):  # rejected steps
+                spread = np.std(means, axis=1, ddof=1)
+            records["error"] = spread / math.sqrt(n_chains)
+        good = records["rejected"] == 0
+        history = np.concatenate([state.control.window, means[good]])
+        # One look per step at the window of good ones that ends there, so that the
+        # logged numbers do not depend on where a run was cut and resumed.
+        stops = len(state.control.window) + np.cumsum(good)
+        looks = [stats.pooled(history[max(0, n - WINDOW) : n]) for n in stops]
         records["r_hat"] = np.array([look.r_hat for look in looks])
         records["tau"] = np.array([look.tau for look in looks])
         first = int(state.step)
@@ -299,7 +337,7 @@ class VMC:
             carry, rows, means = lax.fori_loop(0, n, body, (carry, rows, means))
             return carry, rows, means, distributed.agree(carry.params)
 
-        carry_spec = Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
+        carry_spec = carry_specs()
         return distributed.compiled(
             run,
             self._mesh,
@@ -309,10 +347,26 @@ class VMC:
 
     def lowered(self, state: VMCState) -> Any:
         """The program of a dispatch, lowered for ``state``, to look at its cost."""
-        carry = Carry(state.params, state.opt_state, state.chains, np.asarray(True))
         numbers = np.int32(0), np.int32(1)
-        args = (self._placed_hamiltonian, carry, state.key, *numbers)
+        args = (self._placed_hamiltonian, self._carry(state), state.key, *numbers)
         return self._dispatch.lower(*args)
+
+    def settled(self, state: VMCState) -> VMCState:
+        """The state, or the last good point if new samples say that it is bad.
+
+        Of the last update of a run no later step is the judge.
+        """
+        step = int(state.step)
+        args = (self._carry(state), state.key, np.int32(step), np.int32(1))
+        carry, table = self._dispatch(self._placed_hamiltonian, *args)[:2]
+        if not np.asarray(table)[0, TRACED.index("rejected")]:
+            return state
+        return state._replace(
+            params=carry.params,
+            opt_state=healing.counted(carry.opt_state, np.int32(step)),
+            chains=carry.chains,
+            control=state.control._replace(healing=carry.healing),
+        )
 
     def measure(
         self,
@@ -340,30 +394,3 @@ class VMC:
         return self._measurement.energy(
             state, n_samples, to_error=to_error, progress=progress
         )
-
-
-def _numerical_error(
-    step: int, row: dict[str, float], state: VMCState, records: Records, precision: str
-) -> NumericalError:
-    seen = ", ".join(
-        f"{name} = {row[name]:.6g}"
-        for name in ("energy", "variance", "update_norm", "drift")
-    )
-    limit = DRIFT_LIMIT[precision]
-    if row["drift"] > limit:
-        cause = (
-            f"the sampler's cached amplitudes drifted by more than {limit:g}: weights "
-            'have grown beyond the range of the cache (precision = "float64" has more)'
-        )
-    else:
-        cause = (
-            "likely causes: a learning_rate too large, a diag_shift too small, or "
-            "walkers stuck where psi is almost zero"
-        )
-    return NumericalError(
-        f"step {step + 1} went wrong ({seen}); {cause}. The state after step {step} is "
-        "kept; go on from it with a smaller optimizer.learning_rate or a larger "
-        "optimizer.diag_shift.",
-        state,
-        records,
-    )

@@ -145,8 +145,22 @@ def check_space(earlier: Earlier, space: Any) -> None:
         raise JobError(
             f"the run {earlier.folder} has {theirs.n_sites} sites of local dimensions "
             f"{sorted(set(theirs.local_dims))}, this job {space.n_sites} of "
-            f"{sorted(set(space.local_dims))}: its samples do not fit"
+            f"{sorted(set(space.local_dims))}: its samples do not fit. Only parameters "
+            "of the same shapes, as those of a cnn of the same depth, channels and "
+            "kernel_size, can start a run on another lattice"
         )
+
+
+def carries_over(earlier: Earlier, job: Job, wavefunction: WaveFunction) -> bool:
+    """Whether parameters mean the same on another lattice, as those of a convolution.
+
+    They do if the same ansatz asks for arrays of the same shapes, and sites have the
+    same local states.
+    """
+    ours, theirs = job.ansatz, earlier.job.ansatz
+    assert ours is not None and theirs is not None
+    wanted = jax.eval_shape(wavefunction.init, jax.random.key(0))
+    return ours.name == theirs.name and _shapes(earlier.params) == _shapes(wanted)
 
 
 def start_params(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vmc import distributed
 from vmc.base import Hamiltonian, Params, WaveFunction
 from vmc.chunking import map_chunks
 
@@ -71,3 +72,37 @@ def weighted_scores(
         weights = weights.real
     (out,) = pull(jnp.conj(weights).astype(log_psi.dtype))
     return jax.tree.map(jnp.conj, out)
+
+
+def clipped(eloc: Array, weights: Array, width: float) -> Array:
+    """Local energies without outliers: for gradients, not for energies.
+
+    Those further from the median than ``width`` median absolute deviations are moved
+    towards it, to that distance.  Of complex ones the median is that of real and
+    imaginary parts, and the distance the modulus.  If more than half are equal, none
+    is moved.
+
+    Args:
+        eloc: of this device's samples, (B,).
+        weights: theirs, of sum 1 over all devices, (B,).
+        width: in median absolute deviations.
+
+    Returns:
+        (B,).
+    """
+    everyone, shares = distributed.gather(eloc), distributed.gather(weights)
+    centre = _median(everyone.real, shares)
+    if jnp.iscomplexobj(eloc):
+        centre = centre + 1j * _median(everyone.imag, shares)
+    limit = width * _median(jnp.abs(everyone - centre), shares)
+    distance = jnp.abs(eloc - centre)
+    outside = (limit > 0) & (distance > limit)
+    factor = jnp.where(outside, limit / jnp.where(outside, distance, 1), 1)
+    return jnp.where(outside, centre + factor * (eloc - centre), eloc)
+
+
+def _median(x: Array, weights: Array) -> Array:
+    """The least x with half of the weight at or below it."""
+    order = jnp.argsort(x)
+    below = jnp.cumsum(weights[order])
+    return x[order][jnp.searchsorted(below, below[-1] / 2)]

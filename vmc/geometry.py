@@ -19,6 +19,7 @@ nothing.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -51,9 +52,12 @@ class Geometry:
         precision: dtype of gathered matrices and solves ("float64" or "float32").
         weights: (B,), of sum 1 over all devices, of a full sum; None for samples of
             |psi|^2.
+        energy: mean of ``eloc`` over all samples, where it is known already.
 
     Attributes:
         n_independent: samples that the noise goes down with; infinite for full sums.
+        energy: mean of ``eloc``.
+        reported: mean local energy before any clipping.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Geometry:
         eloc: Array,
         precision: str = "float64",
         weights: Array | None = None,
+        energy: Array | None = None,
     ) -> None:
         self._scores = scores
         self.real_dtype = jnp.dtype(precision)
@@ -74,7 +79,8 @@ class Geometry:
             weights = jnp.full((self.n_local,), uniform, eloc.real.dtype)
         self.weights = weights
         self.root = jnp.sqrt(weights)
-        self.energy = self.mean(eloc)
+        self.energy = self.mean(eloc) if energy is None else energy
+        self.reported = self.energy
         self.centred = eloc - self.energy
         self.leaves, self.structure = jax.tree.flatten(params)
         self.n_parameters = sum(leaf.size for leaf in self.leaves)
@@ -89,6 +95,31 @@ class Geometry:
     def _raw(self) -> list[ScoreFactors]:
         self.was_used = True
         return self.structure.flatten_up_to(self._scores())
+
+    def rescaled(self, scales: Params) -> Geometry:
+        """The same samples in the variables ``scales * theta``.
+
+        Args:
+            scales: positive real numbers, a pytree of the shapes of params.
+
+        Returns:
+            A geometry with the scores d log psi / d (scales * theta), dense ones.
+        """
+
+        def scores() -> Any:
+            leaves = self.structure.flatten_up_to(scales)
+            dense = [
+                ((expand_factors(block) / scale.reshape(1, -1))[:, None],)
+                for block, scale in zip(self._raw, leaves)
+            ]
+            return self.structure.unflatten(dense)
+
+        view = copy.copy(self)
+        for name, value in vars(type(self)).items():
+            if isinstance(value, functools.cached_property):
+                vars(view).pop(name, None)
+        view._scores = scores
+        return view
 
     @functools.cached_property
     def variance(self) -> Array:

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import optax
-
 from vmc import factories, registry
 from vmc.base import Problem
 from vmc.errors import JobError
@@ -34,10 +31,12 @@ def at_step(job: Job, step: int) -> Job:
     if not done:
         return job
     keys: dict[str, Any] = {}
+    samples: dict[str, Any] = {}
     for growth in done:
         keys |= growth.keys
-    left = [g.model_dump() for g in job.run.grow[len(done) :]]
-    return job.replace({"ansatz": keys, "run": {"grow": left}})
+        samples |= {"n_samples": growth.n_samples} if growth.n_samples else {}
+    left = [g.model_dump(exclude_none=True) for g in job.run.grow[len(done) :]]
+    return job.replace({"ansatz": keys, "sampler": samples, "run": {"grow": left}})
 
 
 def next_step(job: Job) -> int:
@@ -56,6 +55,9 @@ def check(job: Job, problem: Problem) -> None:
         return
     assert job.ansatz is not None
     name, old = job.ansatz.name, job.ansatz.keys
+    _check_samples(job)
+    if not any(growth.keys for growth in job.run.grow):
+        return
     if factories.is_user_code(name):
         raise JobError(
             f"[run] grow: {name!r} is your own ansatz, whose parameters only you could "
@@ -66,6 +68,8 @@ def check(job: Job, problem: Problem) -> None:
     for number, growth in enumerate(job.run.grow):
         where = f"run.grow.{number}.keys"
         new = old | growth.keys
+        if not growth.keys:
+            continue
         for key in growth.keys:
             if key in ("symmetry", "dtype"):
                 raise JobError(f"[{where}] {key} cannot change during a run")
@@ -79,18 +83,19 @@ def check(job: Job, problem: Problem) -> None:
         old = new
 
 
-def counted(opt_state: Any, step: int) -> Any:
-    """A new state of an optimiser whose schedules are at a later step.
-
-    The moments of Adam start anew, and with them the count that corrects them.
-    """
-
-    def belongs_to_schedule(path: Any, value: Any) -> bool:
-        del value
-        return getattr(path[-1], "tuple_name", "") != "ScaleByAdamState"
-
-    if optax.tree_utils.tree_get_all_with_path(opt_state, "count"):
-        return optax.tree_utils.tree_set(
-            opt_state, belongs_to_schedule, count=np.int32(step)
-        )
-    return opt_state
+def _check_samples(job: Job) -> None:
+    """Refuse numbers of samples that the walkers cannot draw, or a full sum."""
+    n_chains = job.sampler.n_chains
+    for number, growth in enumerate(job.run.grow):
+        if growth.n_samples is None:
+            continue
+        if job.sampler.name == "full":
+            raise JobError(
+                f'[run.grow.{number}] n_samples: sampler "full" takes every '
+                "configuration; leave it out"
+            )
+        if n_chains is not None and growth.n_samples % n_chains:
+            raise JobError(
+                f"[run.grow.{number}] n_samples = {growth.n_samples} is no multiple of "
+                f"the {n_chains} walkers"
+            )

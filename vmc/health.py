@@ -30,7 +30,7 @@ R_HAT_WINDOWS = 5
 #: (the first 85 steps of a Heisenberg chain of 64 sites): the first part of a run,
 #: at most so many steps of it, is not judged.
 SETTLING_PART, SETTLING_STEPS = 1 / 3, 1000
-#: Drift that is worth a word, as a part of the one that ends the run.  Rounding makes
+#: Drift that is worth a word, as a part of the one that rejects a step.  Rounding makes
 #: 5e-10 in float64 at most (limit 1e-6), but 2e-4 in float32 (limit 5e-2) at 64 sites.
 DRIFT_PART = {"float64": 0.01, "mixed": 0.1, "float32": 0.1}
 
@@ -172,7 +172,7 @@ class Health:
             n_steps: of the whole run.
         """
         self._alarms = alarms
-        self._checks = [_r_hat(n_steps), _drift(precision)]
+        self._checks = [_r_hat(n_steps), _drift(precision), *_repaired()]
         if metropolis:
             self._checks.append(_acceptance())
 
@@ -235,8 +235,30 @@ def _drift(precision: str) -> Check:
         lambda spans: spans[:, 0] > worth,
         f"cached amplitudes drifted by more than {worth:g}",
         (np.nanmax, "largest"),
-        f"the run ends at {limit:g}; {cure}",
+        f"a step is rejected at {limit:g}; {cure}",
     )
+
+
+def _repaired() -> list[Check]:
+    rejected = Check(
+        "rejected",
+        1,
+        lambda spans: spans[:, 0] > 0,
+        "bad steps were taken back and tried again with more care",
+        (np.nanmax, "at most"),
+        "a smaller optimizer.learning_rate or a larger optimizer.diag_shift would "
+        "avoid them; after several in a row the run ends",
+    )
+    replaced = Check(
+        "replaced",
+        1,
+        lambda spans: spans[:, 0] > 0,
+        "walkers where psi or the local energy is no finite number were replaced",
+        (np.nanmax, "at most"),
+        "psi almost vanishes there; energies leave them out, and a step with more than "
+        "a tenth of them is bad",
+    )
+    return [rejected, replaced]
 
 
 def final_warnings(estimate: Estimate | None, n_chains: int) -> list[str]:

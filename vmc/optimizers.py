@@ -7,7 +7,7 @@ import optax
 from jax import Array
 
 from vmc.errors import JobError
-from vmc.precondition import AutoShift, Schedule, limit_kl, sr
+from vmc.precondition import AutoShift, Schedule, limit_kl, march, sr
 
 #: The automatic shift: from, to, and the part of the run in between.
 AUTO_SHIFT = (1e-2, 1e-4, 0.5)
@@ -26,19 +26,21 @@ def make_optimizer(
     max_kl: float = 0.02,
     solver: str = "auto",
     momentum: float = 0.9,
+    decay: float = 0.995,
 ) -> optax.GradientTransformationExtraArgs:
     """Optimiser by the name used in a job file.
 
     Args:
-        name: "spring" (stochastic reconfiguration with momentum), "sr", "adam" or
-            "sgd".
+        name: "spring" (stochastic reconfiguration with momentum), "sr", "march",
+            "adam" or "sgd".
         learning_rate: number or step -> number.
         n_steps: length of the run, for the automatic shift.
         diag_shift: see `vmc.precondition.sr`; "auto" decays from 1e-2 to 1e-4 over
             the first half of the run, but never below the noise.
-        max_kl: cap on the KL divergence of a step (sr and spring).
+        max_kl: cap on the KL divergence of a step (sr, spring and march).
         solver: see `vmc.solvers.by_name`.
-        momentum: of spring.
+        momentum: of spring and march.
+        decay: of march.
 
     Raises:
         JobError: the name is unknown, or a number is out of range.
@@ -47,17 +49,22 @@ def make_optimizer(
         return optax.with_extra_args_support(optax.adam(learning_rate))
     if name == "sgd":
         return optax.with_extra_args_support(optax.sgd(learning_rate))
-    if name not in ("sr", "spring"):
+    if name not in ("sr", "spring", "march"):
         raise JobError(
-            f'optimizer "{name}" is unknown; there are spring, sr, adam, sgd'
+            f'optimizer "{name}" is unknown; there are spring, sr, march, adam, sgd'
         )
     shift = (
         automatic_shift(learning_rate, n_steps, max_kl)
         if isinstance(diag_shift, str)
         else diag_shift
     )
+    natural = (
+        march(shift, momentum=momentum, decay=decay, solver=solver)
+        if name == "march"
+        else sr(shift, solver=solver, momentum=momentum if name == "spring" else 0.0)
+    )
     return optax.chain(
-        sr(shift, solver=solver, momentum=momentum if name == "spring" else 0.0),
+        natural,
         optax.scale_by_learning_rate(learning_rate),
         limit_kl(max_kl),
     )

@@ -10,7 +10,10 @@ learning rate an imaginary-time step:
 lambda = diag_shift * Tr S / min(P, Ns): relative to the mean of the eigenvalues
 that can differ from zero.  The dense form solves in parameter space, the
 kernel form (minSR, arXiv:2302.01941) in sample space; they agree exactly and the
-cheaper one is chosen by shape.  SPRING (arXiv:2401.10190) adds momentum to either.
+cheaper one is chosen by shape.  SPRING (arXiv:2401.10190) adds momentum to either,
+MARCH (arXiv:2507.02644) a scale for every parameter as well.
+
+Whoever drives the optimiser may ask for ``caution``, a factor on the shift.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class SRState(NamedTuple):
         condition: condition number of the last solve.
         rank: eigenvalues kept in the last solve.
         d_eff: Tr[S (S + lambda)^-1], estimated with one random vector.
+        changes: decaying sum of |change of the natural gradient|^2 (MARCH), or None.
     """
 
     count: Array
@@ -52,6 +56,7 @@ class SRState(NamedTuple):
     condition: Array
     rank: Array
     d_eff: Array
+    changes: Params = None
 
 
 class AutoShift(NamedTuple):
@@ -78,32 +83,36 @@ def sr(
     solver: str = "auto",
     form: Form = "auto",
     momentum: float = 0.0,
+    decay: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Stochastic reconfiguration; `minsr` and `spring` are named cases of it.
+    """Stochastic reconfiguration; `minsr`, `spring`, `march` are named cases of it.
 
     Args:
         diag_shift: lambda / (Tr S / min(P, Ns)): number, schedule, or `AutoShift`.
         solver: see `vmc.solvers.by_name`.
         form: "dense" (P x P), "kernel" (Ns x Ns), or the smaller one.
         momentum: SPRING's mu, in [0, 1).
+        decay: MARCH's beta, in [0, 1); None gives all parameters the same scale.
 
     Raises:
         JobError: an argument is out of range.
     """
-    if not 0 <= momentum < 1:
-        raise JobError(f"momentum is {momentum}; it lies in [0, 1)")
-    if form not in ("auto", "dense", "kernel"):
-        raise JobError(f'form is "{form}"; it is auto, dense or kernel')
+    _check_arguments(form, momentum, decay)
     solve_by = solvers.by_name(solver)
     auto = diag_shift if isinstance(diag_shift, AutoShift) else None
     shift_at = _shift_schedule(diag_shift)
+    adaptive = decay is not None
 
     def init(params: Params) -> SRState:
         real = jnp.finfo(jax.tree.leaves(params)[0].dtype).dtype
-        previous = jax.tree.map(jnp.zeros_like, params) if momentum else None
+        keeps = momentum or adaptive
+        previous = jax.tree.map(jnp.zeros_like, params) if keeps else None
+        changes = None
+        if adaptive:
+            changes = jax.tree.map(lambda p: jnp.zeros(p.shape, real), params)
         one, zero = jnp.ones((), real), jnp.zeros((), real)
         count = jnp.zeros((), jnp.int32)
-        return SRState(count, previous, one, zero, one, zero, zero)
+        return SRState(count, previous, one, zero, one, zero, zero, changes)
 
     def update(
         updates: Params,
@@ -111,32 +120,52 @@ def sr(
         params: Params | None = None,
         *,
         geometry: Geometry,
+        caution: Array | float = 1.0,
         **_: Any,
     ) -> tuple[Params, SRState]:
         del updates, params
-        relative = jnp.minimum(shift_at(state.count) * state.boost, 1.0)
-        rank = min(geometry.n_parameters, geometry.n_rows)
-        shift = relative * geometry.trace / rank
+        relative = shift_at(state.count) * state.boost * caution
+        relative = jnp.minimum(relative, 1.0)
+        view, previous, scales = geometry, state.previous, None
+        if adaptive:
+            scales = _scales(state.changes)
+            view = geometry.rescaled(scales)
+            previous = jax.tree.map(jnp.multiply, previous, scales)
+        shift = relative * view.trace / min(view.n_parameters, view.n_rows)
         dense = form == "dense"
         if form == "auto":
-            dense = geometry.n_parameters <= geometry.n_rows
+            dense = view.n_parameters <= view.n_rows
         step = _dense_step if dense else _kernel_step
-        x, factored, d_eff = step(geometry, shift, solve_by, state.previous, momentum)
-        real = state.boost.dtype
-        boost = state.boost
+        x, factored, d_eff = step(view, shift, solve_by, previous, momentum)
+        changes = None
+        if adaptive:
+            x = jax.tree.map(jnp.divide, x, scales)
+            moved = jax.tree.map(_squared_distance, x, state.previous)
+            changes = jax.tree.map(lambda v, m: decay * v + m, state.changes, moved)
+        real, boost = state.boost.dtype, state.boost
         if auto is not None:
             boost = _next_boost(auto, state, geometry, d_eff).astype(real)
         return x, SRState(
             count=state.count + 1,
-            previous=x if momentum else None,
+            previous=None if state.previous is None else x,
             boost=boost,
             diag_shift=jnp.asarray(relative, real),
             condition=factored.condition.astype(real),
             rank=factored.rank.astype(real),
             d_eff=d_eff.astype(real),
+            changes=changes,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
+
+
+def _check_arguments(form: str, momentum: float, decay: float | None) -> None:
+    if not 0 <= momentum < 1:
+        raise JobError(f"momentum is {momentum}; it lies in [0, 1)")
+    if decay is not None and not 0 <= decay < 1:
+        raise JobError(f"decay is {decay}; it lies in [0, 1)")
+    if form not in ("auto", "dense", "kernel"):
+        raise JobError(f'form is "{form}"; it is auto, dense or kernel')
 
 
 def minsr(
@@ -154,6 +183,54 @@ def spring(
 ) -> optax.GradientTransformationExtraArgs:
     """`sr` with momentum (arXiv:2401.10190)."""
     return sr(diag_shift, solver=solver, momentum=momentum)
+
+
+def march(
+    diag_shift: float | Schedule | AutoShift = 1e-3,
+    *,
+    momentum: float = 0.95,
+    decay: float = 0.995,
+    solver: str = "auto",
+    form: Form = "auto",
+) -> optax.GradientTransformationExtraArgs:
+    """SPRING with a scale for every parameter, MARCH (arXiv:2507.02644).
+
+    The step is x_k = argmin |O x - eps|^2 + lambda |D (x - mu x_(k-1))|^2 with
+    D = v^(1/4), v_k = beta v_(k-1) + |x_k - x_(k-1)|^2: parameters that change little
+    are free to change more.  In the variables D x that is SPRING, and lambda is
+    relative to their S.  The scores are needed in full, (Ns, P), also where they come
+    in factors: a scale of every parameter is no product.
+
+    Args:
+        diag_shift: as of `sr`.
+        momentum: mu.
+        decay: beta.
+        solver: see `vmc.solvers.by_name`.
+        form: as of `sr`.
+
+    Raises:
+        JobError: an argument is out of range.
+    """
+    return sr(diag_shift, solver=solver, form=form, momentum=momentum, decay=decay)
+
+
+#: Smallest v in units of the largest: a parameter that never moved has a scale too.
+LEAST_CHANGE = 1e-12
+
+
+def _scales(changes: Params) -> Params:
+    """D of `march`, of the largest entry 1; 1 before anything has changed."""
+    largest = jnp.max(jnp.stack([jnp.max(v) for v in jax.tree.leaves(changes)]))
+    unit = jnp.where(largest > 0, largest, 1.0)
+
+    def scale(v: Array) -> Array:
+        return jnp.where(largest > 0, (v / unit + LEAST_CHANGE) ** 0.25, 1.0)
+
+    return jax.tree.map(scale, changes)
+
+
+def _squared_distance(x: Array, y: Array) -> Array:
+    return jnp.abs(x - y) ** 2
 
 
 class LimitKLState(NamedTuple):

@@ -20,10 +20,11 @@ from vmc import blocked, distributed, precondition, solvers
 from vmc.assembly import Built
 from vmc.base import Params, VMCState
 from vmc.distributed import BY_WALKER, REPLICATED
+from vmc.errors import JobError
 from vmc.estimators import local_energies
 from vmc.geometry import Geometry
 from vmc.keys import derive
-from vmc.step import Carry, _first_order_gradient
+from vmc.step import _first_order_gradient, carry_specs
 
 
 class Part(NamedTuple):
@@ -103,11 +104,20 @@ class Parts:
     Args:
         built: the objects of the job.
         state: where the step starts.  At step 0 no shift is known, and it is 0.
+
+    Raises:
+        JobError: the optimiser is march.
     """
 
     def __init__(self, built: Built, state: VMCState) -> None:
         self._job, self._vmc, self._state = built.job, built.vmc, state
         self._keys = built.job.optimizer
+        if self._keys.name == "march":
+            raise JobError(
+                "the parts of a step of march are not profiled one by one; profile "
+                "with --set optimizer.name=spring, which has the same parts: march "
+                "needs the scores in full besides"
+            )
         run, numbers = built.vmc, built.job.sampler
         self._solve_dtype = "float32" if run.precision == "float32" else "float64"
         self._amplitudes = "float64" if run.precision == "float64" else "float32"
@@ -235,8 +245,7 @@ class Parts:
     def whole(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """One step as the driver traces it, to be counted: function and arguments."""
         state, run = self._state, self._vmc
-        carry = Carry(state.params, state.opt_state, state.chains, jnp.asarray(True))
-        carries = Carry(REPLICATED, REPLICATED, BY_WALKER, REPLICATED)  # pyright: ignore
+        carry, carries = run._carry(state), carry_specs()
         args = (run._placed_hamiltonian, carry, state.key, jnp.int32(state.step))
         specs = (REPLICATED, carries, REPLICATED, REPLICATED)
         outs = (carries, REPLICATED, REPLICATED)

@@ -19,13 +19,15 @@ def report(
     seconds: float,
     warnings: list[str],
     observables: Mapping[str, Any] | None = None,
+    repairs: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The numbers of a run, as JSON values.
 
     ``v_score`` is N Var(H) / (E - E_inf)^2 with E_inf the mean energy of all
     configurations (arXiv:2302.04919); ``relative_error`` is (E - E0) / |E0|.
     ``observables`` (only where some were measured) are tables of equally long columns,
-    see `vmc.observables_run.Results`.
+    see `vmc.observables_run.Results`.  ``rejected`` steps and ``replaced`` walkers are
+    counted where they are known.
     """
     exact = None if estimate is None else built.exact()
     relative = score = None
@@ -49,6 +51,7 @@ def report(
         "n_parameters": built.vmc.n_parameters,
         "n_steps": step,
         "seconds": seconds,
+        **(repairs or {}),
         "warnings": list(warnings),
     }
 

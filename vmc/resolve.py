@@ -19,7 +19,7 @@ from vmc.job import Job
 from vmc.sections import Schedule
 
 #: Default learning rates: imaginary-time steps, and Adam's own number.
-RATES = {"sr": 0.05, "spring": 0.05, "sgd": 0.05, "adam": 0.005}
+RATES = {"sr": 0.05, "spring": 0.05, "march": 0.05, "sgd": 0.05, "adam": 0.005}
 #: Random configurations that the size of a term is averaged over.
 GAUGE_SAMPLES = 512
 #: Largest space, in states, in which the sectors are compared.
@@ -199,6 +199,8 @@ def complete(schedule: Schedule, n_steps: int) -> Schedule:
     end = schedule.init / 10 if schedule.end is None else schedule.end
     if schedule.schedule == "constant":
         end = schedule.init
+    if schedule.schedule == "piecewise":
+        end = schedule.points[-1][1]
     steps = schedule.steps or max(1, n_steps - schedule.begin)
     return schedule.model_copy(update={"end": end, "steps": steps})
 
@@ -226,10 +228,22 @@ def to_optax(
 ) -> Callable[[Any], Any]:
     """An optax schedule, times a unit."""
     schedule = complete(schedule, n_steps)
+    shape, warmup = _shape(schedule, unit), schedule.warmup
+    if warmup == 0:
+        return shape
+    return lambda count: shape(count) * jnp.minimum((count + 1) / warmup, 1.0)
+
+
+def _shape(schedule: Schedule, unit: float) -> Callable[[Any], Any]:
+    """A complete schedule without its warm-up."""
     assert schedule.end is not None and schedule.steps is not None
     init, end = schedule.init * unit, schedule.end * unit
     if schedule.schedule == "constant":
         return optax.constant_schedule(init)
+    if schedule.schedule == "piecewise":
+        values = [init, *(value * unit for _, value in schedule.points)]
+        parts = [optax.constant_schedule(value) for value in values]
+        return optax.join_schedules(parts, [int(step) for step, _ in schedule.points])
     if schedule.schedule == "cosine":
         tail = optax.cosine_decay_schedule(init, schedule.steps, end / init)
     elif schedule.schedule == "linear":

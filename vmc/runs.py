@@ -123,7 +123,11 @@ def restore(folder: Path, built: Built) -> tuple[VMCState, checkpoint.Saved]:
         raise CheckpointError(
             f"{folder} has no checkpoint to continue from{''.join(problems)}"
         )
-    return checkpoint.load(saved.path, built.at(saved.step).vmc.init()), saved
+    vmc = built.at(saved.step).vmc
+    state = checkpoint.load(saved.path, vmc.init())
+    if state.control.healing is None:
+        state = vmc.trusting(state)
+    return state, saved
 
 
 def load(folder: str | Path) -> Run:
@@ -255,7 +259,7 @@ CHANGEABLE: dict[str, set[str] | None] = {
     "optimizer": None,
     "sampler": {"n_samples", "n_sweeps"},
     "run": {"n_steps", "max_time", "checkpoint_minutes", "stuck_minutes"}
-    | {"steps_per_dispatch", "chunk", "on_full_disk"},
+    | {"steps_per_dispatch", "chunk", "on_full_disk", "stop_at"},
     "measure": None,
 }
 

@@ -17,6 +17,7 @@ from vmc.job import Job
 from vmc.observables_names import OBSERVABLES
 from vmc.sections import (
     Ansatz,
+    Growth,
     Hamiltonian,
     Lattice,
     Measure,
@@ -24,6 +25,7 @@ from vmc.sections import (
     Run,
     Sampler,
     Schedule,
+    StopAt,
     Symmetry,
 )
 
@@ -138,6 +140,17 @@ def render() -> str:
         )
     )
     parts.append(
+        _section("Tables of run.grow", Growth.model_fields, "Each holds from `at` on.")
+    )
+    parts.append(
+        _section(
+            "The table run.stop_at",
+            StopAt.model_fields,
+            "Decided from the logged numbers, at multiples of `steps_per_dispatch`: a "
+            "resumed run stops where an uninterrupted one does.",
+        )
+    )
+    parts.append(
         _section(
             "Symmetry tables",
             Symmetry.model_fields,
@@ -186,7 +199,9 @@ def _section(title: str, fields: Mapping[str, Any], note: str) -> str:
 def _default(field: Any) -> str:
     if field.default is PydanticUndefined:
         return "required"
-    return "" if field.default is None else f"`{json.dumps(field.default)}`"
+    if field.default is None or isinstance(field.default, BaseModel):
+        return ""
+    return f"`{json.dumps(field.default)}`"
 
 
 def _registry(title: str, table: Mapping[str, Any], filled: tuple[str, ...]) -> str:

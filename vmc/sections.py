@@ -8,91 +8,32 @@ factory and are checked against its signature when the job is built.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, field_validator, model_validator
 
-from vmc.jobfile import plain
+from vmc.sections_base import Open, Reference, Section, key, seconds
+from vmc.sections_optimizer import Optimizer, Schedule
+from vmc.sections_run import Growth, Run, StopAt
 
-_DAYS = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2}):(\d{1,2})(\.\d+)?")
-
-#: A registered name, "file.py:name", or (in Python) the function itself.
-Reference: TypeAlias = str | Callable[..., Any]
-
-
-def key(default: Any, expects: str, meaning: str, **limits: Any) -> Any:
-    """A key of the job file: its default, what it expects, what it means."""
-    extra: dict[str, Any] = {"expects": expects}
-    return Field(default, description=meaning, json_schema_extra=extra, **limits)
-
-
-def seconds(text: str | float) -> float:
-    """Seconds of a time limit: a number, "HH:MM:SS" or "D-HH:MM:SS".
-
-    Raises:
-        ValueError: the text is none of them, or not positive.
-    """
-    if isinstance(text, str) and not text.strip().isdecimal():
-        match = _DAYS.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"{text!r} is not a time")
-        days, hours, minutes, secs = (int(g or 0) for g in match.groups()[:4])
-        total = float(((days * 24 + hours) * 60 + minutes) * 60 + secs)
-    else:
-        total = float(text)
-    if not total > 0:
-        raise ValueError(f"{text!r} is not a positive time")
-    return total
-
-
-class Section(BaseModel):
-    """Base of the sections: immutable, strict types, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_numbers(cls, data: Any) -> Any:
-        """NumPy numbers and tuples, which TOML cannot hold, as Python's own."""
-        return plain(data) if isinstance(data, Mapping) else data
-
-
-class Open(Section):
-    """A section that also takes the keys of the factory it names."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    @property
-    def keys(self) -> dict[str, Any]:
-        """The keys that belong to the factory."""
-        return dict(self.model_extra or {})
-
-
-class Schedule(Section):
-    """A number that changes with the step."""
-
-    schedule: Literal["constant", "cosine", "linear", "exponential"] = key(
-        "cosine", "constant, cosine, linear or exponential", "shape of the way down"
-    )
-    init: float = key(
-        ..., "a positive number", "value before `begin`", gt=0, allow_inf_nan=False
-    )
-    end: float | None = key(
-        None, "a positive number", "last value; default init / 10", gt=0
-    )
-    begin: int = key(0, "a step >= 0", "step at which the change begins", ge=0)
-    steps: int | None = key(
-        None, "a number of steps", "length of the change; default: to n_steps", ge=1
-    )
+__all__ = [
+    "Ansatz",
+    "Charge",
+    "Growth",
+    "Hamiltonian",
+    "Lattice",
+    "Measure",
+    "Optimizer",
+    "Reference",
+    "Run",
+    "Sampler",
+    "Schedule",
+    "Section",
+    "StopAt",
+    "Symmetry",
+    "key",
+    "seconds",
+]
 
 
 class Symmetry(Section):
@@ -255,140 +196,52 @@ class Sampler(Section):
     burn_in: int = key(
         20, "an integer >= 0", "sweeps, once, when the walkers start", ge=0
     )
+    replicas: int = key(
+        1,
+        "an integer >= 1",
+        "parallel tempering: copies of each walker that follow |psi|^(2 beta), beta "
+        "from 1 down to beta_min in equal steps, and exchange configurations; for psi "
+        "with several wells, at the cost of as many walkers",
+        ge=1,
+    )
+    beta_min: float = key(
+        0.1, "a number in [0, 1)", "exponent of the flattest replica", ge=0, lt=1
+    )
+    global_flip: bool = key(
+        False, "true or false", "also propose to flip all spins, after each sweep"
+    )
+
+    surrogate_moves: int = key(
+        0,
+        "an integer >= 0",
+        "if positive: a Jastrow factor, fitted to the walkers' |psi|, makes so many "
+        "moves, which psi then accepts or not as one proposal (delayed acceptance, "
+        "exact), a sweep being one proposal; for networks whose every amplitude is a "
+        "full evaluation",
+        ge=0,
+    )
+
+    @model_validator(mode="after")
+    def _extras_of_a_chain(self) -> Sampler:
+        extras = self.replicas > 1 or self.global_flip
+        if self.name in ("direct", "independent", "full") and (
+            extras or self.surrogate_moves
+        ):
+            raise ValueError(
+                "replicas, global_flip and surrogate_moves go with Metropolis "
+                'chains: name = "auto", "local", "exchange" or "mixed"'
+            )
+        if extras and self.surrogate_moves:
+            raise ValueError(
+                "surrogate_moves goes without replicas and without global_flip"
+            )
+        return self
 
     @model_validator(mode="after")
     def _proposal_goes_with_independent(self) -> Sampler:
         if (self.name == "independent") != (self.proposal is not None):
             raise ValueError('proposal = "RUN" goes with name = "independent"')
         return self
-
-
-class Optimizer(Section):
-    """How parameters move."""
-
-    name: Literal["auto", "spring", "sr", "adam", "sgd"] = key(
-        "auto",
-        '"auto", "spring", "sr", "adam" or "sgd"',
-        "sr: stochastic reconfiguration, dense or kernel by shape; spring: the same "
-        "with momentum 0.9; adam and sgd follow the plain gradient; auto: spring if "
-        "psi may be taken positive, else sr, which rare large local energies do not "
-        "carry away",
-    )
-    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] | Schedule = key(
-        "auto",
-        'a positive number, "auto" or a schedule table',
-        "imaginary-time step in units of 1 / mean |off-diagonal element| (adam: "
-        "optax's own number); a number is held for two thirds of the run and then "
-        "falls to a tenth along a cosine; auto: 0.05 (adam: 0.005)",
-    )
-    diag_shift: Literal["auto"] | Annotated[float, Field(gt=0)] | Schedule = key(
-        "auto",
-        'a positive number, "auto" or a schedule table',
-        "added to the diagonal of S, in units of Tr S / min(P, samples); auto: from "
-        "1e-2 to 1e-4, never below the noise",
-    )
-    max_kl: float = key(
-        0.02,
-        "a positive number",
-        "sr and spring: a step never moves |psi|^2 further than this",
-        gt=0,
-        allow_inf_nan=False,
-    )
-    momentum: float = key(
-        0.9,
-        "a number in [0, 1)",
-        "spring: part of the last step that is kept",
-        ge=0,
-        lt=1,
-    )
-    solver: Literal["auto", "cholesky", "eigh", "cg"] = key(
-        "auto", '"auto", "cholesky", "eigh" or "cg"', "linear solver of sr and spring"
-    )
-
-
-class Growth(Section):
-    """A step after which the wave function is larger."""
-
-    at: int = key(..., "a step >= 1", "steps done before the change", ge=1)
-    keys: dict[str, Any] = key(
-        ...,
-        "a table, as {bond_dimension = 8}",
-        "sizes of [ansatz] from then on, none smaller than before",
-    )
-
-
-class Run(Section):
-    """How long, and where to."""
-
-    n_steps: int = key(500, "an integer >= 0", "optimisation steps", ge=0)
-    out: str | None = key(
-        None,
-        "a path",
-        "run directory; an existing one is refused; default of `vmc run`: "
-        "runs/<job stem>, numbered if taken; in Python: no files",
-    )
-    start_from: str | None = key(
-        None,
-        "a path relative to the job file",
-        "run to start from: the same ansatz takes its parameters (of other sizes: "
-        "grown with psi unchanged; mps and ttn also truncated), another one whose norm "
-        "is known is fitted to samples of its |psi|^2",
-    )
-    grow: list[Growth] = key(
-        [],
-        "a list of tables, as [{at = 200, keys = {bond_dimension = 8}}]",
-        "larger sizes of the ansatz during the run, psi unchanged at the change (mps, "
-        "ttn, convac, cp, rac, rbm); `at` increases and is below n_steps",
-    )
-    checkpoint_minutes: float = key(
-        5.0, "a positive number", "time between checkpoints", gt=0
-    )
-    stuck_minutes: float = key(
-        30.0,
-        "a positive number",
-        "without progress for this long after the first steps (a rank that hangs), "
-        "all ranks end with code 124",
-        gt=0,
-        allow_inf_nan=True,
-    )
-    on_full_disk: Literal["go_on", "stop"] = key(
-        "go_on", '"go_on" or "stop"', "if a checkpoint fails; stop exits with code 75"
-    )
-    max_time: str | float | None = key(
-        None,
-        'seconds, "HH:MM:SS" or "D-HH:MM:SS"',
-        "stop, save and exit with code 75 before this much wall time has passed",
-    )
-    chunk: int | None = key(
-        None,
-        "an integer >= 1",
-        "samples whose local energies are computed at once, per device; default: from "
-        "a memory budget",
-        ge=1,
-    )
-    steps_per_dispatch: int = key(
-        10,
-        "an integer >= 1",
-        "steps between looks at the host: progress, signals, checkpoints",
-        ge=1,
-    )
-
-    @model_validator(mode="after")
-    def _growth_in_order(self) -> Run:
-        steps = [growth.at for growth in self.grow]
-        if any(a >= b for a, b in zip(steps, [*steps[1:], self.n_steps])):
-            raise ValueError(
-                f"grow: the steps `at` are {steps}; they must increase and stay below "
-                f"n_steps = {self.n_steps}"
-            )
-        return self
-
-    @field_validator("max_time")
-    @classmethod
-    def _time(cls, value: str | float | None) -> str | float | None:
-        if value is not None:
-            seconds(value)
-        return value
 
 
 class Measure(Section):

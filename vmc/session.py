@@ -9,13 +9,12 @@ to look, to save and to stop.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,73 +24,18 @@ from vmc.base import VMCState
 from vmc.errors import NumericalError, StopRun
 from vmc.health import Alarms, Health, final_warnings
 from vmc.journal import Journal, Record, last_lines
+from vmc.repairs import repairs
 from vmc.report import report
+from vmc.results import Info, Result
 from vmc.runlog import RunLog
 from vmc.sections import seconds as time_limit
 from vmc.signals import FULL_DISK, REASONS, StopFlag, queue_limit
 from vmc.stats import Estimate
+from vmc.stopping import enough
 from vmc.watchdog import Watchdog
 
 #: Seconds that one dispatch should take at most, so that the host can look.
 LOOK_SECONDS = 1.5
-
-
-class Info(NamedTuple):
-    """What a run reports after each dispatch.
-
-    Attributes:
-        step: steps done.
-        n_steps: steps of the whole run.
-        records: per-step columns of this dispatch (`vmc.driver.COLUMNS`).
-        state: the run's state.
-        seconds: wall time of the run so far.
-        phase: "steps", "measure" while the final measurement goes on, or "done".
-        measured: the final measurement so far, or None.
-        result: the report, in the last Info only.
-    """
-
-    step: int
-    n_steps: int
-    records: dict[str, np.ndarray]
-    state: VMCState
-    seconds: float
-    phase: str = "steps"
-    measured: Estimate | None = None
-    result: Result | None = None
-
-    def last(self, column: str) -> float:
-        """Last value of a column of this dispatch; nan if there is none."""
-        values = self.records.get(column)
-        return math.nan if values is None or len(values) == 0 else float(values[-1])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Result:
-    """A finished (or stopped) run.
-
-    Attributes:
-        status: done, or stopped.
-        report: the numbers, as `vmc show --json` prints them.
-        state: final state.
-        series: per-step columns.
-        built: the objects of the run.
-        folder: run directory, or None.
-        reason: why it was stopped, or None.
-    """
-
-    status: str
-    report: dict[str, Any]
-    state: VMCState
-    series: dict[str, np.ndarray]
-    built: Built
-    folder: Path | None = None
-    reason: str | None = None
-
-    @property
-    def energy(self) -> Estimate | None:
-        """Final measurement of the total energy; None if the run was stopped."""
-        energy = self.report["energy"]
-        return None if energy is None else Estimate(**energy)
 
 
 class _Interrupted(Exception):
@@ -155,6 +99,7 @@ class Session:
             n_steps=self.job.run.n_steps,
         )
         self._health.look(self.series, say=False)
+        self._repairs = repairs(self.series)
         self._ended = False
         self._observables: dict[str, Any] = {}
         self._watchdog = Watchdog(60 * built.job.run.stuck_minutes)
@@ -204,7 +149,9 @@ class Session:
 
     def _steps(self) -> Iterator[Info]:
         n_steps = self.built.job.run.n_steps
-        while (step := self._step) < n_steps and (n := self._next(step)):
+        while (step := self._step) < n_steps:
+            if self._has_enough() or not (n := self._next(step)):
+                return
             began = time.monotonic()
             assert self.state is not None
             self.state, records = self.built.vmc.advance(self.state, n)
@@ -213,12 +160,24 @@ class Session:
             self._append(records)
             self._grow()
             info = Info(self._step, n_steps, records, self.state, self.seconds)
+            info = info._replace(**self._repairs)
             enough = self._call(info)
             yield info
             if enough:
                 return
             # The first dispatch compiles; its time says nothing about the next.
             self._recent = 0.0 if self._recent is None else time.monotonic() - began
+
+    def _has_enough(self) -> bool:
+        """Whether the series says that more steps are not needed, see `stopping`."""
+        job = self.built.job
+        if job.run.stop_at.v_score is None and job.run.stop_at.plateau is None:
+            return False
+        numbers = {"n_sites": self.built.n_sites, "e_infinity": self.built.e_infinity}
+        why = cluster.on_first(lambda: enough(job, self.series, **numbers))
+        if why is not None:
+            self._journal.write(f"step {self._step}: enough steps: {why}")
+        return why is not None
 
     def _call(self, info: Info) -> bool:
         """Show an Info to the callback; whether it has seen enough, on any process."""
@@ -282,6 +241,8 @@ class Session:
     def _append(self, records: dict[str, np.ndarray]) -> None:
         self._record.rows(records)
         self._health.look(records)
+        for name, count in repairs(records).items():
+            self._repairs[name] += count
 
     @property
     def series(self) -> dict[str, np.ndarray]:
@@ -295,6 +256,7 @@ class Session:
         stopped = self._must_stop()
         estimate = None
         if not stopped:
+            self._settle()
             self._save()
             self._journal.write(f"step {self._step}: the final measurement begins")
             try:
@@ -326,6 +288,18 @@ class Session:
         if self.callback:
             self.callback(info)
         return info
+
+    def _settle(self) -> None:
+        """Leave the last update out if it was a bad one."""
+        if self._step == 0:
+            return
+        assert self.state is not None
+        state = self.built.vmc.settled(self.state)
+        if state is not self.state:
+            self.state = state
+            text = "the last update was bad and is left out of the final parameters"
+            self.warnings.append(text)
+            self._journal.write(f"warning: {text}")
 
     def _measure(self) -> Estimate:
         """The final measurement: fresh numbers, frozen parameters."""
@@ -366,6 +340,7 @@ class Session:
             seconds=self.seconds,
             warnings=self.warnings,
             observables=self._observables,
+            repairs=self._repairs,
         )
 
     # ---- files ---------------------------------------------------------------

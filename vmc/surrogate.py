@@ -95,7 +95,7 @@ class _Delayed:
             drifts.append(drift)
         sigma = jnp.stack(halves, axis=1).reshape(sigma.shape)
         log_psi = jnp.stack(values, axis=1).reshape(log_psi.shape)
-        return (sigma, log_psi), sum(accepted) / 2, jnp.maximum(*drifts)
+        return (sigma, log_psi), jnp.mean(jnp.stack(accepted)), jnp.maximum(*drifts)
 
     def fit(self, sigma: Array, log_psi: Array) -> Params:
         """Parameters of phi, least squares of log |psi| over all devices.

@@ -30,7 +30,6 @@ from vmc.moves import local_flips
 from vmc.precondition import AutoShift, limit_kl, sr
 from vmc.samplers import metropolis
 from vmc.space import Spins, spins
-from vmc.step import Carry
 from vmc.wavefunction import from_functions
 
 MAX_KL = 0.01
@@ -237,7 +236,7 @@ def test_new_values_do_not_recompile(caplog: pytest.LogCaptureFixture) -> None:
         vmc.advance(state._replace(params=params), 3)
         vmc.advance(host, 7)
         for ham in (vmc.hamiltonian, doubled):
-            carry = Carry(*vmc.advance(host, 1)[0][1:4], np.asarray(True))
+            carry = vmc._carry(vmc.advance(host, 1)[0])
             out = vmc._dispatch(ham, carry, state.key, np.int32(3), np.int32(1))
             rows.append(np.asarray(out[1]))
     compiled = [r.message for r in caplog.records if "XLA compilation" in r.message]
@@ -295,22 +294,30 @@ def counting_up(space: Spins) -> tuple[WaveFunction, optax.GradientTransformatio
 
 
 def test_nan_keeps_the_last_good_state() -> None:
+    """Every step is shorter than the one before it, and still one too many."""
     space = spins(3)
     wf, tx = counting_up(space)
-    vmc = make(wf, space, tfim(3), tx, n_chains=16, burn_in=0)
+    vmc = make(wf, space, tfim(3), tx, n_chains=16, burn_in=0, steps_per_dispatch=30)
     with pytest.raises(NumericalError) as caught:
-        vmc.advance(vmc.init(), 10)
+        vmc.advance(vmc.init(), 30)
     error = caught.value
-    for cause in ("step 4", "energy = nan", "learning_rate", "diag_shift", "step 3"):
+    for cause in ("step 19", "energy = nan", "learning_rate", "diag_shift"):
         assert cause in str(error)
-    assert int(error.state.step) == 3
-    good, records = run(vmc, 3)
-    same_states(error.state, good)
+    # 1, 2, 3 is bad; half a step to 2.5 is good, and whatever follows it is bad.
+    bad = [4, 7, 9, 11, 13, 15, 17]
+    np.testing.assert_array_equal(np.flatnonzero(error.records["rejected"]) + 1, bad)
+    assert np.all(np.isnan(error.records["energy"]) == (error.records["rejected"] > 0))
+    assert np.all(error.records["replaced"] == 16 * error.records["rejected"])
+    assert int(error.state.step) == 18
+    good, records = run(vmc, 18)
+    known = good.control.healing
+    assert float(known.params["a"][0]) == float(error.state.params["a"][0]) == 2.5
+    np.testing.assert_array_equal(known.chains, error.state.chains)
     for name in set(COLUMNS) - {"seconds"}:
         np.testing.assert_array_equal(error.records[name], records[name])
-    assert float(good.params["a"][0]) == 3, "the update after step 3 was still finite"
+    nowhere = good._replace(params={"a": np.full(1, 3.0)})
     with pytest.raises(NumericalError, match="not usable"):
-        vmc.measure(good, 64)
+        vmc.measure(nowhere, 64)
 
 
 def test_an_update_that_is_not_finite_stops_the_run() -> None:
@@ -323,12 +330,13 @@ def test_an_update_that_is_not_finite_stops_the_run() -> None:
 
     tx = optax.GradientTransformation(lambda params: jnp.zeros((), int), update)
     vmc = make(wf, space, tfim(3), tx, n_chains=16, burn_in=0)
-    with pytest.raises(NumericalError, match="step 3 .*update_norm = inf") as caught:
+    with pytest.raises(NumericalError, match="step 9 .*update_norm = inf") as caught:
         vmc.advance(vmc.init(), 10)
     state = caught.value.state
-    assert int(state.step) == 2 and int(state.opt_state) == 2
+    assert int(state.step) == 8 and int(state.opt_state) == 2
     np.testing.assert_allclose(state.params["a"], 0.2)
-    assert len(caught.value.records["energy"]) == 2
+    rejected = caught.value.records["rejected"]
+    np.testing.assert_array_equal(rejected, [0, 0, 1, 1, 1, 1, 1, 1])
 
 
 def test_a_drifting_cache_is_an_error_not_a_wrong_energy() -> None:
@@ -358,7 +366,7 @@ def test_walkers_where_psi_is_zero_are_an_error() -> None:
     wf = from_functions(init, log_psi, problem=Problem(space), range="positive")
     vmc = make(wf, space, tfim(4), optax.sgd(0.1), n_chains=64)
     with pytest.raises(NumericalError, match="psi is (almost )?zero"):
-        vmc.advance(vmc.init(), 5)
+        vmc.advance(vmc.init(), 10)
 
 
 def test_float64_needs_64_bit_numbers() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from vmc import runlog
 from vmc.cli import console
 from vmc.errors import CheckpointError
+from vmc.repairs import repairs, repairs_text
 
 #: Steps that speed and remaining time are averaged over.
 RECENT = 20
@@ -131,6 +132,8 @@ def line(file: Any) -> str:
         f"acc {series.get('acceptance', np.nan):.2f}",
         f"R-hat {series.get('r_hat', np.nan):.3f}",
     ]
+    if text := repairs_text(repairs(file.series)):
+        parts.append(text)
     seconds = _seconds(file)
     if seconds > 0:
         left = _clock((n_steps - step) * seconds)

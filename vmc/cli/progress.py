@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vmc.cli.console import note, with_error
+from vmc.repairs import REPAIRS, repairs_text
 
 if TYPE_CHECKING:
     from vmc.session import Info
@@ -41,9 +42,11 @@ def describe(info: Info, n_sites: int) -> str:
         )
     energy, error = info.last("energy") / n_sites, info.last("error") / n_sites
     variance, acceptance = info.last("variance") / n_sites, info.last("acceptance")
-    return (
+    text = (
         f"E/N {with_error(energy, error)}  var/N {variance:.2e}  acc {acceptance:.2f}"
     )
+    counts = {name: getattr(info, name) for name in REPAIRS}
+    return "  ".join(x for x in (text, repairs_text(counts)) if x)
 
 
 def time_left(info: Info, first: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vmc.cli.console import Output, warn, with_error
 from vmc.cli.progress import clock
+from vmc.repairs import repairs_text
 
 
 def headline(built: Any, folder: Path) -> str:
@@ -41,6 +42,7 @@ def print_report(output: Output, report: Mapping[str, Any]) -> None:
         ("parameters", str(report["n_parameters"])),
         ("steps", str(report["n_steps"])),
         ("wall time", clock(report["seconds"])),
+        *_repairs(report),
         *_other_runs(report),
     ]
     output.pairs(rows)
@@ -136,6 +138,12 @@ def _other_runs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
             value += f", chi^2 / dof {found['chi2_per_dof']:.2g}"
         rows.append(("energy at zero variance", value))
     return rows
+
+
+def _repairs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was repaired on the way, if anything was."""
+    text = repairs_text(report)
+    return [("repaired", text)] if text else []
 
 
 def _reference(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from vmc.cli import console
 from vmc.cli.environment import set_threads
 from vmc.cli.options import Json, RunFolder
 from vmc.errors import JobError
+from vmc.repairs import repairs, repairs_text
 
 #: Columns of the table, of all that --json prints.
 COLUMNS = ("step", "energy", "error", "variance", "acceptance", "r_hat", "seconds")
@@ -163,6 +164,8 @@ def show_result(output: console.Output, file: Any, json: bool) -> None:
         )
         last = report["last"]
         output.pairs((k, "-" if v is None else f"{v:.8g}") for k, v in last.items())
+        if text := repairs_text(repairs(file.series)):
+            console.note(f"repaired: {text}")
         console.note(_what_next(file))
         return
     from vmc.cli.report import print_report

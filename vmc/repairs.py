@@ -1,0 +1,27 @@
+"""How often a run was repaired: rejected steps and replaced walkers.  Needs no JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+#: Columns of the series that count what was repaired.
+REPAIRS = ("rejected", "replaced")
+
+
+def repairs(series: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Rejected steps and replaced walkers of a part of a series.
+
+    Args:
+        series: per-step columns; those of older runs do not count them.
+    """
+    return {name: int(np.sum(series.get(name, 0))) for name in REPAIRS}
+
+
+def repairs_text(counts: Mapping[str, Any]) -> str:
+    """Rejected steps and replaced walkers, where there are any, in a few words."""
+    shown = {"rejected": "rejected steps", "replaced": "replaced walkers"}
+    parts = [f"{shown[name]} {counts[name]}" for name in REPAIRS if counts.get(name)]
+    return ", ".join(parts)
