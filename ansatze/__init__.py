@@ -166,6 +166,7 @@ def symmetries(name: str, problem: Problem, keys: Mapping[str, Any]) -> frozense
     if name == "mps":
         shared = keys.get("periodic") and keys.get("translation_invariant")
         possible = possible and bool(shared) and shape is not None and len(shape) == 1
+        possible = possible and keys.get("site_order") is None
     else:
         possible = possible and keys.get("stride", 1) == 1
     return frozenset({TRANSLATIONS}) if possible and closed else frozenset()

@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansatze.merges import Product
+from ansatze.reordered import leaf_order
 from ansatze.tree_family import (
     check_sharing,
     refuse_symmetry,
     tree_of,
     tree_wavefunction,
 )
-from ansatze.tree_order import level_sizes, site_order
+from ansatze.tree_order import level_sizes
 from ansatze.trees import Tree
 from vmc.base import Problem, WaveFunction
 from vmc.errors import JobError
@@ -44,6 +45,7 @@ def convac(
     window: int = 2,
     sharing: str = "window",
     origin: int | Sequence[int] = 0,
+    site_order: Sequence[int] | None = None,
 ) -> WaveFunction:
     """Convolutional arithmetic circuit.
 
@@ -60,12 +62,14 @@ def convac(
         sharing: "window", "none" or "full", see the module's docstring.
         origin: cell where the first window begins, one number or one per direction.
             A sum or product of circuits of different origins spans all bonds alike.
+        site_order: site at each leaf, instead of the lattice's own order; what the
+            state entangles most belongs into one window.
 
     Raises:
         JobError: a key does not fit, or a symmetry is asked for.
     """
     refuse_symmetry(problem, "convac")
-    tree = convac_tree(problem, channels, window, sharing, origin)
+    tree = convac_tree(problem, channels, window, sharing, origin, site_order)
     return tree_wavefunction(tree, problem)
 
 
@@ -75,6 +79,7 @@ def convac_tree(
     window: int = 2,
     sharing: str = "window",
     origin: int | Sequence[int] = 0,
+    site_order: Sequence[int] | None = None,
 ) -> Tree:
     """The static part of `convac`; same arguments."""
     if window not in WINDOWS:
@@ -94,7 +99,7 @@ def convac_tree(
         else:
             above = (1, "a", 1)
         levels.append(Product(window, n, ranks[i], *above))
-    order = site_order(problem, window, origin)
+    order = leaf_order(problem, window, origin, site_order)
     return tree_of(problem, order, levels, leaf_name="W0", leaf_period=periods[0])
 
 

@@ -194,8 +194,13 @@ def truncate(
     _check_params(name, params, _shapes(name, problem, old_keys))
     if name == "ttn":
         bond, origin = new_keys.get("bond_dimension"), new_keys.get("origin", 0)
-        return truncate_bonds(params, problem, bond, origin)
-    tensors = site_tensors(jnp.asarray(params["tensors"]), problem.space.local_dims)
+        order = new_keys.get("site_order")
+        return truncate_bonds(params, problem, bond, origin, order)
+    dims = problem.space.local_dims
+    order = new_keys.get("site_order") or range(len(dims))
+    tensors = site_tensors(
+        jnp.asarray(params["tensors"]), tuple(dims[int(i)] for i in order)
+    )
     bond = _shapes(name, problem, new_keys)["left"].shape[0]
     return mps_gauge.truncate(params | {"tensors": tensors}, bond)
 

@@ -4,10 +4,10 @@ psi(sigma) = l A_1[sigma_1] ... A_N[sigma_N] r   (open; l and r are parameters)
 psi(sigma) = Tr A_1[sigma_1] ... A_N[sigma_N]    (periodic)
 
 (arXiv:1008.3477; as variational Monte Carlo states arXiv:0708.2221.)  Sites are
-taken in their order 0 ... N-1, whatever the lattice.  A_i[s] is a D x D matrix of
-the leaf "tensors" (N, d, D, D), or of "tensor" (d, D, D) when all sites share it; d
-is the largest local dimension, and entries for states that a site does not have
-are never read.  The sweeps are those of `ansatze.chain`.
+taken in their order 0 ... N-1, whatever the lattice, or in a given one.  A_i[s] is
+a D x D matrix of the leaf "tensors" (N, d, D, D), or of "tensor" (d, D, D) when all
+sites share it; d is the largest local dimension, and entries for states that a site
+does not have are never read.  The sweeps are those of `ansatze.chain`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from jax import Array
 
 from ansatze.chain import Chain, Sweeps, chain_of, chain_wavefunction
 from ansatze.cuts_chains import mps_capacity
+from ansatze.reordered import reordered
 from ansatze.scaled import calibrated_start, near_one, soft_normal, weight_dtype
 from vmc.base import Key, Params, Problem, WaveFunction
 from vmc.errors import JobError
@@ -36,8 +37,9 @@ def mps(
     bond_dimension: int = 8,
     periodic: bool = False,
     translation_invariant: bool = False,
+    site_order: Sequence[int] | None = None,
 ) -> WaveFunction:
-    """Matrix product state with D x D matrices, sites in their order 0 ... N-1.
+    """Matrix product state with D x D matrices.
 
     Parameters: "tensors" (N, d, D, D), or "tensor" (d, D, D) if translation
     invariant, and for open chains "left" (D,) and "right" (D,).  Real weights give
@@ -54,11 +56,20 @@ def mps(
         periodic: trace instead of boundary vectors; D times the cost.
         translation_invariant: one tensor for all sites; with ``periodic`` psi is
             invariant under translations of the ring.
+        site_order: site at each place of the chain, by default 0 ... N-1; what the
+            state entangles most belongs close together.
 
     Raises:
         JobError: D is not positive, sites of different size are to share a tensor,
             or a symmetry is asked for that the state does not have.
     """
+    if site_order is not None:
+        keys: dict[str, Any] = {
+            "bond_dimension": bond_dimension,
+            "periodic": periodic,
+            "translation_invariant": translation_invariant,
+        }
+        return reordered(problem, site_order, lambda inner: mps(inner, **keys))
     shape = _MPS(problem, bond_dimension, periodic, translation_invariant)
     shape.check()
     wave_function = chain_wavefunction(problem, shape.parts, shape.init, shape.scores)

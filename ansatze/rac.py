@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from jax import Array, lax
 
 from ansatze.chain import Chain, Sweeps, boundary, chain_of, chain_wavefunction
 from ansatze.cuts_chains import rac_capacity
+from ansatze.reordered import reordered
 from ansatze.scaled import (
     calibrated_start,
     log_amplitude,
@@ -42,6 +44,7 @@ def rac(
     width: int = 8,
     depth: int = 1,
     site_dependent: bool = False,
+    site_order: Sequence[int] | None = None,
 ) -> WaveFunction:
     """Recurrent arithmetic circuit with R channels and L layers.
 
@@ -56,11 +59,16 @@ def rac(
         width: R.
         depth: L.  Depth 1 has fast moves and exact tools.
         site_dependent: weights of its own for every site.
+        site_order: site at each step, by default 0 ... N-1; see `ansatze.mps.mps`.
 
     Raises:
         JobError: a number is not positive, sites of different size are to share
             weights, or a symmetry is asked for.
     """
+    if site_order is not None:
+        keys: dict[str, Any] = {"width": width, "depth": depth}
+        keys["site_dependent"] = site_dependent
+        return reordered(problem, site_order, lambda inner: rac(inner, **keys))
     circuit = _RAC(problem, width, depth, site_dependent)
     circuit.check()
     if depth > 1:

@@ -17,9 +17,10 @@ from jax import Array
 
 from ansatze.merges import Bilinear, contract
 from ansatze.mps_gauge import Truncated
+from ansatze.reordered import leaf_order
 from ansatze.scaled import largest
 from ansatze.tree_family import refuse_symmetry, tree_of, tree_wavefunction
-from ansatze.tree_order import block_bounds, level_sizes, site_order
+from ansatze.tree_order import block_bounds, level_sizes
 from ansatze.trees import Tree
 from vmc.base import Params, Problem, WaveFunction
 from vmc.errors import JobError
@@ -33,6 +34,7 @@ def ttn(
     *,
     bond_dimension: int | None = None,
     origin: int | Sequence[int] = 0,
+    site_order: Sequence[int] | None = None,
 ) -> WaveFunction:
     """Binary tree tensor network with dense tensors.
 
@@ -47,21 +49,24 @@ def ttn(
             weights are real and psi has signs.
         bond_dimension: D, by default 8.
         origin: cell of the first leaf, see `ansatze.convac`.
+        site_order: site at each leaf, see `ansatze.convac`.
 
     Raises:
         JobError: the bond dimension is not positive, or a symmetry is asked for.
     """
     refuse_symmetry(problem, "ttn")
-    return tree_wavefunction(ttn_tree(problem, bond_dimension, origin), problem)
+    tree = ttn_tree(problem, bond_dimension, origin, site_order)
+    return tree_wavefunction(tree, problem)
 
 
 def ttn_tree(
     problem: Problem,
     bond_dimension: int | None = None,
     origin: int | Sequence[int] = 0,
+    site_order: Sequence[int] | None = None,
 ) -> Tree:
     """The static part of `ttn`; same arguments."""
-    order = site_order(problem, 2, origin)
+    order = leaf_order(problem, 2, origin, site_order)
     dims = [problem.space.local_dims[i] for i in order]
     sizes, bounds = level_sizes(len(dims), 2), block_bounds(dims, 2)
     wanted = DEFAULT_BOND if bond_dimension is None else bond_dimension
@@ -157,6 +162,7 @@ def truncate_bonds(
     problem: Problem,
     bond_dimension: int | None,
     origin: int | Sequence[int] = 0,
+    site_order: Sequence[int] | None = None,
 ) -> Truncated:
     """Smaller bonds, by SVD at every bond of the canonical form.
 
@@ -171,12 +177,13 @@ def truncate_bonds(
         problem: see `ttn`.
         bond_dimension: the new D, see `ttn`.
         origin: see `ttn`.
+        site_order: see `ttn`.
 
     Returns:
         Parameters, padded with zeros where fewer values exist than the new bonds
         hold, and the discarded weight of every bond, (nodes below the root,).
     """
-    tree = ttn_tree(problem, bond_dimension, origin)
+    tree = ttn_tree(problem, bond_dimension, origin, site_order)
     n_sites = problem.space.n_sites
     # Entries for local states that a site does not have are never read, but count.
     states = np.ones(2 * len(params["T0"]), int)

@@ -11,29 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from vmc import registry
-from vmc.base import Problem
 from vmc.design_calibrate import bench_of
-from vmc.design_cuts import (
-    CutSpec,
-    Region,
-    all_cuts,
-    checked_region,
-    prefixes,
-    representative,
-    smaller_side,
-    symmetry_group,
-    tree_blocks,
-)
-from vmc.design_energies import Calibration, calibration
-from vmc.design_families import Needs, families_of
+from vmc.design_cuts import symmetry_group, tree_blocks
+from vmc.design_energies import calibration
+from vmc.design_families import families_of
 from vmc.design_floors import certificate
-from vmc.design_geometry import Geometry, best_tree
+from vmc.design_needs import (
+    Finder,
+    blocks_repeat,
+    default_order,
+    finder,
+    needs_of,
+    order_specs,
+    own_order,
+    searched,
+    specs_of,
+    with_cuts,
+)
 from vmc.design_recommend import (
     Candidate,
     Search,
+    Variant,
     bottleneck,
     build_ansatz,
     capacities_of,
@@ -42,13 +41,9 @@ from vmc.design_recommend import (
 )
 from vmc.design_required import required
 from vmc.design_result import Block, Design
-from vmc.design_spectra import EXACT, MEMORY_LIMIT, Required, RequiredCut
-from vmc.errors import JobError
+from vmc.design_spectra import MEMORY_LIMIT, Required
 from vmc.job import Job
 from vmc.system import System, build_system
-
-#: Largest sector, in states, in which trees are searched.
-GEOMETRY_STATES = 2**16
 
 
 def design(
@@ -88,19 +83,25 @@ def design(
     system = build_system(job)
     own = None if job.ansatz is None else _own(job, system)
     group = symmetry_group(system.hamiltonian, system.lattice)
-    order = _order(system)
-    specs = _specs(system, group, order, regions, n_random)
+    order, given = default_order(system), own_order(job)
+    orders = [order, given] if given else [order]
+    specs = specs_of(system, group, orders, regions, n_random)
     needed = required(
         job, system, specs, method=method, memory_limit=memory_limit, note=note
     )
     calibrated = calibration(job, system, needed)
-    find = _finder(needed, group)
-    needs = _needs(system, order, find, calibrated, needed, group)
+    geometry, better = searched(system, needed, order)
+    if better is not None:
+        needed = with_cuts(needed, system, order_specs(better), group)
+    find = finder(needed, group)
+    variants = _variants(
+        system, [given, better], order, find, needed, calibrated.kappa, group
+    )
     dims = system.hamiltonian.space.local_dims
     search = Search(
         job=job,
         system=system,
-        needs=needs,
+        variants=variants,
         required=needed,
         group=group,
         target=target,
@@ -124,12 +125,45 @@ def design(
         verdicts=verdicts,
         certificate=certificate(needed, verdicts),
         bottleneck=bottleneck(verdicts),
-        tree=_tree(needed, order, find, carry, seen),
+        tree=_tree(needed, _leaves(own, given, candidates, order), find, carry, seen),
         calibration=calibrated,
         candidates=candidates,
-        geometry=_geometry(system, needed, order),
+        geometry=geometry,
         notes=(*system.warnings, *needed.notes, *calibrated.notes, *_sector(system)),
     )
+
+
+def _variants(
+    system: System,
+    others: Sequence[Sequence[int] | None],
+    order: Sequence[int],
+    find: Finder,
+    needed: Required,
+    kappa: float,
+    group: Any,
+) -> tuple[Variant, ...]:
+    """The lattice's own order of sites, and others that trees and chains may take."""
+    n = system.n_sites
+    alike = blocks_repeat(system, group)
+    own = needs_of(system, order, range(n), find, needed, kappa, alike)
+    found = [Variant(None, own)]
+    for other in dict.fromkeys(tuple(o) for o in others if o is not None):
+        needs = needs_of(system, other, other, find, needed, kappa, False)
+        found.append(Variant(other, needs))
+    return tuple(found)
+
+
+def _leaves(
+    own: Any,
+    given: Sequence[int] | None,
+    candidates: Sequence[Candidate],
+    order: Sequence[int],
+) -> Sequence[int]:
+    """The order of the sites in the architecture that is judged."""
+    if own is not None:
+        return given or order
+    best = candidates[0].keys.get("site_order") if candidates else None
+    return best or order
 
 
 def _own(job: Job, system: System) -> tuple[str, Any]:
@@ -160,100 +194,10 @@ def _sector(system: System) -> list[str]:
     ]
 
 
-def _order(system: System) -> list[int]:
-    """Sites along the leaves of a binary tree."""
-    space, lattice = system.hamiltonian.space, system.lattice
-    shape = None if lattice is None else lattice.shape
-    periodic = () if lattice is None else tuple(lattice.periodic)
-    problem = Problem(space=space, shape=shape, periodic=periodic)
-    return [int(i) for i in registry.site_order(problem, 2)]
-
-
-def _specs(
-    system: System,
-    group: np.ndarray,
-    order: list[int],
-    regions: Sequence[Sequence[int]],
-    n_random: int,
-) -> list[CutSpec]:
-    """All cuts of the design, those of the architectures among them."""
-    n = system.n_sites
-    given = [CutSpec(checked_region(r, n), "given") for r in regions]
-    for one in given:
-        if len(one.region) in (0, n):
-            raise JobError(
-                f"region {list(one.region)} leaves nothing on one side: its entropy is "
-                "0; name some of the sites, not none or all"
-            )
-    blocks = [b for level in tree_blocks(order, 2) for b in level]
-    extra = [CutSpec(block, "tree") for block in blocks]
-    extra += [CutSpec(region, "contiguous") for region in prefixes(range(n))]
-    return all_cuts(
-        n, system.lattice, group=group, extra=[*given, *extra], n_random=n_random
-    )
-
-
-def _finder(needed: Required, group: np.ndarray) -> Callable[[Region], RequiredCut]:
-    """Region -> the requirement of its class under the symmetries."""
-    n_sites = group.shape[1]
-    known = {cut.region: cut for cut in needed.cuts}
-
-    def find(region: Region) -> RequiredCut:
-        return known[representative(smaller_side(region, n_sites), group)]
-
-    return find
-
-
-def _weights(cut: RequiredCut) -> np.ndarray:
-    """Schmidt weights; where only S2 is known, those of an even spectrum."""
-    if cut.spectrum is not None:
-        return cut.spectrum
-    rank = max(1, int(np.ceil(np.exp(cut.s2 or 0.0))))
-    return np.full(rank, 1.0 / rank)
-
-
-def _needs(
-    system: System,
-    order: list[int],
-    find: Callable[[Region], RequiredCut],
-    calibrated: Calibration,
-    needed: Required,
-    group: np.ndarray,
-) -> Needs:
-    space = system.hamiltonian.space
-    levels = []
-    for blocks in tree_blocks(order, 2)[1:]:
-        kept = blocks[:1] if len(blocks) == 2 else blocks
-        levels.append(tuple(_weights(find(block)) for block in kept))
-    n = system.n_sites
-    moved = group[:, 0]
-    alike = len(set(moved.tolist())) == n and n & (n - 1) == 0
-    energy = abs(needed.energy) if needed.energy else 1.0
-    return Needs(
-        dims=tuple(space.local_dims[i] for i in order),
-        levels=tuple(levels),
-        bonds=tuple(_weights(find(region)) for region in prefixes(range(n))),
-        worst=tuple(_weights(cut) for cut in needed.cuts),
-        scale=calibrated.kappa / energy,
-        repeats=alike and _translates(system),
-    )
-
-
-def _translates(system: System) -> bool:
-    """Whether all translations of a lattice with one site per cell are symmetries."""
-    lattice, hamiltonian = system.lattice, system.hamiltonian
-    if lattice is None or lattice.shape is None or not all(lattice.periodic):
-        return False
-    perms = np.asarray(lattice.translations)
-    if len(perms) != system.n_sites or any(n & (n - 1) for n in lattice.shape):
-        return False
-    return all(hamiltonian.is_invariant(perm) for perm in perms)
-
-
 def _tree(
     needed: Required,
-    order: list[int],
-    find: Callable[[Region], RequiredCut],
+    order: Sequence[int],
+    find: Finder,
     carry: Any,
     seen: tuple[Any, Sequence[int], float],
 ) -> tuple[tuple[Block, ...], ...]:
@@ -267,14 +211,3 @@ def _tree(
         pairs = zip(blocks, held, strict=True)
         levels.append(tuple(Block(block, one) for block, one in pairs))
     return tuple(levels)
-
-
-def _geometry(
-    system: System, needed: Required, order: Sequence[int]
-) -> Geometry | None:
-    n, space = system.n_sites, system.hamiltonian.space
-    if needed.label != EXACT or needed.vector is None or n < 4 or n & (n - 1):
-        return None
-    if space.n_states > GEOMETRY_STATES:
-        return None
-    return best_tree(space, needed.vector, order)

@@ -68,12 +68,14 @@ class Family(NamedTuple):
         rungs: needs -> rungs.
         basis: "bonds", or "training" where a small lattice has to be tried.
         move_cost: operations of one spin flip.
+        ordered: whether it takes the key ``site_order``.
     """
 
     name: str
     rungs: Callable[[Needs], list[Rung]]
     basis: str
     move_cost: str
+    ordered: bool = False
 
 
 def chain_tail(needs: Needs, bond: int) -> float:
@@ -153,6 +155,53 @@ def greedy_bonds(needs: Needs) -> list[tuple[int, ...]]:
         _, level, chis[level], loss[level] = best
         path.append(tuple(chis))
     return path
+
+
+def bonds_within(needs: Needs, channels: Sequence[int]) -> tuple[int, ...]:
+    """Bonds of the blocks of 2, 4, ... leaves that a ConvAC of given channels holds.
+
+    The opposite of `channels_of`: from one each, the bond whose increase lowers the
+    discarded weight most is raised, as long as the channels suffice.
+
+    Args:
+        needs: spectra.
+        channels: r_0, r_1, ... of windows of two.
+    """
+    d, chis = max(needs.dims), [1] * len(needs.levels)
+    while True:
+        best: tuple[float, int, int] | None = None
+        for level, spectra in enumerate(needs.levels):
+            lost = sum(tail(p, chis[level]) for p in spectra)
+            for chi in range(chis[level] + 1, chis[level] + _MAX_STEP + 1):
+                trial = channels_of([*chis[:level], chi, *chis[level + 1 :]], d)
+                if any(a > b for a, b in zip(trial, channels, strict=True)):
+                    continue
+                gain = lost - sum(tail(p, chi) for p in spectra)
+                if gain > 0 and (best is None or gain > best[0]):
+                    best = gain, level, chi
+        if best is None:
+            return tuple(chis)
+        _, level, chis[level] = best
+
+
+def expected_loss(name: str, size: Any, needs: Needs) -> float | None:
+    """Discarded weight of a family at some size, or None where no bonds describe it.
+
+    Args:
+        name: of the family.
+        size: channels of a ConvAC with windows of two, bond dimension of an mps or ttn,
+            width of a rac of depth 1.
+        needs: spectra.
+    """
+    if name == "convac":
+        return tree_tail(needs, bonds_within(needs, size))
+    if name == "ttn":
+        return tree_tail(needs, [size] * len(needs.levels))
+    if name == "mps":
+        return chain_tail(needs, size)
+    if name == "rac":
+        return chain_tail(needs, max(1, size // max(needs.dims)))
+    return None
 
 
 def _falling(rungs: list[Rung]) -> list[Rung]:
@@ -244,10 +293,10 @@ def _overlapping(needs: Needs) -> list[Rung]:
 FAMILIES: Mapping[str, Family] = {
     one.name: one
     for one in (
-        Family("convac", _convac, "bonds", "log2(N) r^2"),
-        Family("ttn", _ttn, "bonds", "log2(N) D^3"),
-        Family("mps", _mps, "bonds", "D^2"),
-        Family("rac", _rac, "bonds", "R^2"),
+        Family("convac", _convac, "bonds", "log2(N) r^2", True),
+        Family("ttn", _ttn, "bonds", "log2(N) D^3", True),
+        Family("mps", _mps, "bonds", "D^2", True),
+        Family("rac", _rac, "bonds", "R^2", True),
         Family("cp", _cp, "necessary", "Z log2(N)"),
         Family("rbm", _rbm, "training", "alpha N"),
         Family("overlapping_convac", _overlapping, "training", "(L K)^dim K^dim r^2"),

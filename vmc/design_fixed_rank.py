@@ -166,14 +166,14 @@ def _sweeps(
             psi = x.reshape(n_a, -1) @ side
             return (matrix @ psi.reshape(-1)).reshape(n_a, n_b) @ side.conj().T
 
-        _, first = _lowest(on_first, first)
+        _, first = lowest(on_first, first)
         first, rest = np.linalg.qr(first)
 
         def on_second(x: np.ndarray, side: np.ndarray = first) -> np.ndarray:
             psi = side @ x.reshape(-1, n_b)
             return side.conj().T @ (matrix @ psi.reshape(-1)).reshape(n_a, n_b)
 
-        energy, second = _lowest(on_second, rest @ second)
+        energy, second = lowest(on_second, rest @ second)
         state = first @ second
         second = np.linalg.qr(second.T)[0].T
         first = state @ second.conj().T
@@ -182,7 +182,7 @@ def _sweeps(
     return energy, state
 
 
-def _lowest(apply: Any, start: np.ndarray) -> tuple[float, np.ndarray]:
+def lowest(apply: Any, start: np.ndarray) -> tuple[float, np.ndarray]:
     """Lowest eigenpair of a linear map of arrays of the shape of ``start``."""
     size = start.size
     if size <= 64:

@@ -129,13 +129,25 @@ def bottleneck(verdicts: Sequence[Verdict]) -> Bottleneck | None:
     return Bottleneck(worst.region, worst.capacity.cut)
 
 
+class Variant(NamedTuple):
+    """An order of the sites, and what the ground state needs in it.
+
+    Attributes:
+        order: for the key ``site_order``; None for the lattice's own.
+        needs: spectra of a tree and a chain.
+    """
+
+    order: tuple[int, ...] | None
+    needs: Needs
+
+
 class Search(NamedTuple):
     """What every family's search shares.
 
     Attributes:
         job: the job.
         system: its lattice and Hamiltonian.
-        needs: spectra of a tree and a chain.
+        variants: orders of the sites, the lattice's own first.
         required: all cuts.
         group: site permutations that leave the Hamiltonian alone.
         target: relative energy error.
@@ -147,7 +159,7 @@ class Search(NamedTuple):
 
     job: Job
     system: System
-    needs: Needs
+    variants: tuple[Variant, ...]
     required: Required
     group: Any
     target: float
@@ -159,7 +171,7 @@ class Search(NamedTuple):
     @property
     def infidelity(self) -> float:
         """The infidelity at which the energy error is the target."""
-        return min(0.5, self.target / self.needs.scale)
+        return min(0.5, self.target / self.variants[0].needs.scale)
 
 
 def recommend(search: Search, families: Sequence[Family]) -> list[Candidate]:
@@ -191,8 +203,18 @@ def _order(one: Candidate) -> tuple[int, float, int]:
 
 
 def _best(search: Search, family: Family) -> Candidate | None:
+    """The best order of the sites for a family that takes one."""
+    variants = search.variants if family.ordered else search.variants[:1]
+    found = [one for v in variants if (one := _best_of(search, family, v)) is not None]
+    return min(found, key=_order) if found else None
+
+
+def _best_of(search: Search, family: Family, variant: Variant) -> Candidate | None:
     """The smallest rung that will do, or the best one that fits the budget."""
-    rungs = family.rungs(search.needs)
+    rungs = family.rungs(variant.needs)
+    if variant.order is not None:
+        order = {"site_order": list(variant.order)}
+        rungs = [rung._replace(keys={**rung.keys, **order}) for rung in rungs]
     if family.basis == "bonds":
         chosen = _by_bonds(search, family, rungs)
         basis = "discarded weights"

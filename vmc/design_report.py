@@ -30,11 +30,11 @@ def table(found: Design) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     for i, cut in enumerate(found.required.cuts):
         p = cut.spectrum
         cells = (
-            _sites(found.verdicts[i].region),
+            sites_text(found.verdicts[i].region),
             str(len(cut.region)),
             cut.kind,
-            _number(cut.s1),
-            _number(cut.s2),
+            number(cut.s1),
+            number(cut.s2),
             "-" if p is None else str(eps_rank(p, 1e-2)),
             "-" if p is None else str(eps_rank(p, 1e-4)),
             cut.label,
@@ -61,12 +61,13 @@ def _held(one: Verdict) -> tuple[str, str]:
     return f"{one.capacity.ln_upper:.3f}", floor + mark
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """An entropy in one cell."""
     return "-" if value is None else f"{value:.3f}"
 
 
-def _sites(region: tuple[int, ...]) -> str:
-    """Runs of sites: [0..3,7]."""
+def sites_text(region: tuple[int, ...]) -> str:
+    """A region in one cell, by runs of sites: [0..3,7]."""
     runs: list[list[int]] = []
     for i in region:
         if runs and runs[-1][1] == i - 1:
@@ -83,7 +84,7 @@ def summary(found: Design) -> list[tuple[str, ...]]:
     """A row per architecture: keys, parameters, prediction, certificate."""
     rows = []
     for one in found.candidates:
-        keys = ", ".join(f"{k}={v}" for k, v in one.keys.items())
+        keys = ", ".join(f"{k}={_value(v)}" for k, v in one.keys.items())
         predicted = finite(one.predicted)
         rows.append(
             (
@@ -98,6 +99,13 @@ def summary(found: Design) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _value(value: object) -> str:
+    """A key in one cell; long lists by their first numbers."""
+    if isinstance(value, list) and len(value) > 6:
+        return f"[{', '.join(str(x) for x in value[:6])}, ..]"
+    return str(value)
 
 
 def certified(one: Certificate) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from vmc.design_cuts import CutSpec, checked_region
 from vmc.design_laws import is_chain, relatives, required_by_laws
@@ -36,7 +35,7 @@ def required(
     *,
     method: str = "auto",
     memory_limit: int = MEMORY_LIMIT,
-    bond_dimension: int = 16,
+    bond_dimension: int = 32,
     n_steps: int = 300,
     note: Callable[[str], None] | None = None,
 ) -> Required:
@@ -46,12 +45,12 @@ def required(
         job: the job; its ansatz is not used.
         system: its lattice and Hamiltonian, as `vmc.system.build_system` makes them.
         cuts: regions, or specs with a kind.
-        method: "exact" (diagonalisation, up to 20-24 sites), "mps" (a trained matrix
-            product state), "mc" (swap estimator on a trained RBM), "extrapolated"
+        method: "exact" (diagonalisation, up to 20-24 sites), "mps" (a matrix product
+            state, by sweeps), "mc" (swap estimator on a trained RBM), "extrapolated"
             (laws fitted to smaller lattices), or "auto".
         memory_limit: bytes of a diagonalisation.
         bond_dimension: of the matrix product state.
-        n_steps: optimisation steps of a trained state.
+        n_steps: optimisation steps of the RBM.
         note: called with what is done before it is done.
 
     Returns:
@@ -86,9 +85,8 @@ def required(
             )
         return required_exactly(system.hamiltonian, specs, memory_limit=memory_limit)
     if method == MPS:
-        say(f"training a matrix product state with D = {bond_dimension}")
-        numbers: dict[str, Any] = {"bond_dimension": bond_dimension, "n_steps": n_steps}
-        return required_by_mps(job, specs, **numbers)
+        say(f"sweeping a matrix product state with D = {bond_dimension}")
+        return required_by_mps(job, specs, bond_dimension=bond_dimension)
     if method == MC:
         say("training an RBM for the swap estimator")
         return required_by_swap(job, specs, n_steps=n_steps)

@@ -155,7 +155,7 @@ def required_exactly(
     levels = _levels(hamiltonian, memory_limit)
     copies = levels.degeneracy
     vectors = np.asarray(levels.vectors)[:, :copies]
-    found = tuple(_exact_cut(space, vectors, spec) for spec in specs)
+    found = tuple(exact_cut(space, vectors, spec) for spec in specs)
     notes = []
     if copies > 1:
         notes.append(
@@ -189,7 +189,14 @@ def _levels(hamiltonian: Any, memory_limit: int) -> Any:
         k = len(levels.energies) + 1
 
 
-def _exact_cut(space: Spins, vectors: np.ndarray, spec: CutSpec) -> RequiredCut:
+def exact_cut(space: Spins, vectors: np.ndarray, spec: CutSpec) -> RequiredCut:
+    """What known ground states need across one cut.
+
+    Args:
+        space: the configurations.
+        vectors: (n_states, g), the orthonormal states of the level.
+        spec: the cut.
+    """
     inside = spec.region
     projected, mixed = not space.is_free, vectors.shape[1] > 1
     if len(inside) in (0, space.n_sites):

@@ -1,11 +1,15 @@
-"""How often a run was repaired: rejected steps and replaced walkers.  Needs no JAX."""
+"""How often a run was repaired: rejected steps and replaced walkers.
+
+Loads neither JAX nor NumPy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Columns of the series that count what was repaired.
 REPAIRS = ("rejected", "replaced")
@@ -17,7 +21,7 @@ def repairs(series: Mapping[str, np.ndarray]) -> dict[str, int]:
     Args:
         series: per-step columns; those of older runs do not count them.
     """
-    return {name: int(np.sum(series.get(name, 0))) for name in REPAIRS}
+    return {name: int(sum(series.get(name, ()))) for name in REPAIRS}
 
 
 def repairs_text(counts: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import vmc
-from tests.cli.conftest import invoke, loaded
+from tests.cli.conftest import Outcome, invoke, loaded
+from vmc.system import build_system
 
 JobFile = Callable[[str], Path]
 
@@ -96,6 +98,54 @@ def test_bad_input(job_file: JobFile, arguments: list[str], message: str) -> Non
     outcome = invoke("design", job_file(RING), "--no-calibrate", *arguments)
     assert outcome.code == 2 and outcome.out == ""
     assert message in outcome.err
+
+
+def test_a_run_directory(whole: tuple[Path, Outcome]) -> None:
+    """What a run realised, and a job that grows it: one small run end to end."""
+    folder, _ = whole
+    outcome = invoke("design", folder, "--json", "--write", "next.toml")
+    found = outcome.json
+    assert outcome.code == 0 and "measuring the trained state" in outcome.err
+    assert found["verdict"] in ("target reached", "optimisation-limited", "undecided")
+    assert found["reasons"] and found["step"] == 30 and found["architecture"] == "rbm"
+    for cut in found["cuts"]:
+        assert {"s1", "s2", "realised_s1", "realised_s2", "log_capacity"} <= cut.keys()
+    energy = invoke("show", folder, "--json").json["energy"]["mean"]
+    assert found["energy"]["mean"] == pytest.approx(energy, abs=0.2)
+    assert found["growth"]["keys"] == {"alpha": 2}
+    grown = vmc.Job.load("next.toml")
+    assert grown.run.start_from == str(folder)
+    assert vmc.build(grown).first_state().params["W"].shape[0] == 2
+
+    outcome = invoke("design", folder)
+    assert outcome.code == 0 and "S2 has" in outcome.out
+    assert f"{found['headline']}\n" in outcome.out
+
+    for option in (["--budget", "9"], ["--families", "mps"], ["--set", "seed=2"]):
+        outcome = invoke("design", folder, *option)
+        assert outcome.code == 2 and f"{option[0]} belongs to a job file" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_chain_beyond_diagonalisation(job_file: JobFile) -> None:
+    """Forty sites: spectra of a trained matrix product state, end to end."""
+    text = RING.replace("[8]", "[40]") + '[ansatz]\nname = "convac"\nchannels = 4\n'
+    options = ("--families", "convac,mps", "--json", "--write", "best.toml")
+    outcome = invoke("design", job_file(text), *options)
+    found = outcome.json
+    assert outcome.code == 0 and found["label"] == "mps"
+    assert "sweeping a matrix product state" in outcome.err
+    exact = build_system(vmc.Job.load("job.toml")).exact()
+    assert exact is not None  # Bethe's
+    assert exact["energy"] < found["energy"] < exact["energy"] * (1 - 1e-3)
+    assert found["certified_energy_floor"] is None
+    assert "no exact spectrum" in found["why_not_certified"]
+    half = next(c for c in found["cuts"] if c["region"] == list(range(20)))
+    assert half["label"] == "mps" and 1.3 < half["s1"] < 1.7
+    block = next(c for c in found["cuts"] if c["region"] == list(range(16)))
+    assert block["log_capacity"] == pytest.approx(math.log(4))
+    assert found["recommendation"] is not None
+    assert vmc.build(vmc.Job.load("best.toml")).vmc.n_parameters > 0
 
 
 def test_help_loads_nothing_heavy() -> None:

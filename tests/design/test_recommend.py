@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,8 @@ def test_a_random_ring_of_the_user(tmp_path: Path) -> None:
     couplings = [0.4, 1.3, 0.9, 1.6, 0.5, 1.1, 0.7, 1.45]
     keys = {"name": "bonds.py:build", "couplings": couplings}
     job = vmc.Job.from_dict({"hamiltonian": keys}, folder=tmp_path)
-    one = design(job, families=["convac"], calibrate=False, n_random=0)
+    options: dict[str, Any] = {"calibrate": False, "n_random": 0, "target": 1e-2}
+    one = design(job, families=["convac"], **options)
     best = one.recommendation
     assert best is not None and best.keys["sharing"] == "none" and best.reaches
     regions = {c.region for c in one.required.cuts}
@@ -210,6 +212,24 @@ def test_a_random_ring_of_the_user(tmp_path: Path) -> None:
     assert {frozenset(p) for p in one.geometry.pairs[0]} == {
         frozenset(p) for p in [(1, 2), (3, 4), (5, 6), (0, 7)]
     }
+    # So does the job, whose circuit needs fewer channels for it.
+    text = one.job_toml()
+    assert text is not None
+    tables = tomllib.loads(text)
+    assert tables["ansatz"]["site_order"] == list(one.geometry.order)
+    built = vmc.build(vmc.Job.from_dict(tables, folder=tmp_path))
+    assert built.vmc.n_parameters == best.n_parameters
+    pair = (1, 2)
+    held = [v for v in best.verdicts if v.region in (pair, (0, 3, 4, 5, 6, 7))]
+    assert held and held[0].status in ("ok", "trivial")
+    plain = vmc.Job.from_dict(
+        {"hamiltonian": keys}
+        | {"ansatz": {**best.ansatz, "site_order": list(range(8))}},
+        folder=tmp_path,
+    )
+    other = design(plain, families=["mps"], **options)
+    limited = sum(v.free_floor or 0.0 for v in other.verdicts)
+    assert limited > 10 * sum(v.free_floor or 0.0 for v in best.verdicts)
 
 
 @pytest.mark.parametrize(
