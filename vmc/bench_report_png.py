@@ -146,7 +146,8 @@ def _points(axes: Any, panel: Panel) -> None:
     for level in panel.levels:
         axes.axhline(level.y, color=_GREY, lw=0.8, ls="--")
         place = {"transform": axes.get_yaxis_transform(), "va": "bottom"}
-        axes.text(0.01, level.y, level.text, fontsize=7, color=_GREY, **place)
+        style = {"fontsize": 7, "color": _GREY, "clip_on": True}
+        axes.text(0.01, level.y, level.text, **style, **place)
     if panel.noise:
         axes.axhspan(axes.get_ylim()[0], panel.noise, color="#e9edf0", zorder=0)
     if panel.diagonal:
