@@ -19,11 +19,12 @@ LAYERS = [
     {"stats", "streaming", "series", "flax_modules", "wavefunction", "moves"},
     {"metropolis", "samplers", "independent", "tempering", "surrogate"}
     | {"estimators", "factors", "geometry"},
-    {"precondition", "optimizers", "healing", "walkers", "step"}
+    {"precondition", "optimizers", "healing", "walkers", "penalties", "step"}
     | {"observables", "observables_operators", "observables_states"}
     | {"observables_correlations", "swap", "swap_ratio"}
     | {"extrapolate"},
-    {"driver", "measurement", "checkpoint", "runlog", "provenance", "journal"},
+    {"driver", "measurement", "checkpoint", "runlog", "provenance", "journal"}
+    | {"overlaps"},
     {
         "jobfile",
         "sections",
@@ -37,7 +38,7 @@ LAYERS = [
         "symmetry",
         "sampling",
     }
-    | {"system", "earlier", "assembly", "grow"}
+    | {"system", "earlier", "orthogonal", "assembly", "grow"}
     | {
         "session",
         "watchdog",

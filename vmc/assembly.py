@@ -14,7 +14,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from vmc import distributed, grow, registry, resolve, sampling, symmetry
+from vmc import (
+    distributed,
+    grow,
+    orthogonal,
+    registry,
+    resolve,
+    sampling,
+    symmetry,
+)
 from vmc.base import Problem, Sampler, VMCState, WaveFunction
 from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import REPLICATED, walker_mesh
@@ -32,6 +40,7 @@ from vmc.healing import counted
 from vmc.job import Job
 from vmc.keys import Purpose, derive, root_key
 from vmc.optimizers import make_optimizer
+from vmc.penalties import Penalty
 from vmc.sections import Symmetry
 from vmc.system import ED_STATES, System, build_system
 
@@ -80,8 +89,11 @@ class Built:
 
         A symmetric psi may be confined to a subspace without the ground state, except
         where that is known to be positive, and so to have characters of 1 (in the sign
-        gauge): then only diagonalisation in the subspace will do.
+        gauge): then only diagonalisation in the subspace will do.  There is none for a
+        psi that is kept away from other states.
         """
+        if self.job.run.orthogonal_to:
+            return None
         keys = self.job.ansatz.symmetry if self.job.ansatz else None
         trivial = self.problem.characters is None and self.problem.flip_character == 1
         positive = self.hamiltonian.is_stoquastic and trivial
@@ -223,7 +235,8 @@ def build(job: Job) -> Built:
             "sampler": sampler_keys,
             "optimizer": resolve.optimizer(job, system.hamiltonian),
             "run": {
-                "chunk": job.run.chunk or chunk_size(n_local, row, default_budget())
+                "chunk": job.run.chunk or chunk_size(n_local, row, default_budget()),
+                "penalty": orthogonal.strength(job, system.hamiltonian),
             },
         }
     )
@@ -234,7 +247,8 @@ def build(job: Job) -> Built:
         check_space(run, system.hamiltonian.space)
         proposal = run.wavefunction, run.params
     sampler = sampling.build(job, *parts, proposal)
-    vmc = _driver(job, system, wavefunction, sampler, mesh)
+    others = orthogonal.states(job, system, wavefunction, mesh.size)
+    vmc = _driver(job, system, wavefunction, sampler, mesh, others.penalties)
     return Built(
         job=job,
         system=dataclasses.replace(system, job=job),
@@ -242,13 +256,18 @@ def build(job: Job) -> Built:
         wavefunction=wavefunction,
         sampler=sampler,
         vmc=vmc,
-        warnings=tuple(warnings),
-        files=system.files,
+        warnings=(*warnings, *others.warnings),
+        files=(*system.files, *others.files),
     )
 
 
 def _driver(
-    job: Job, system: System, wavefunction: WaveFunction, sampler: Sampler, mesh: Any
+    job: Job,
+    system: System,
+    wavefunction: WaveFunction,
+    sampler: Sampler,
+    mesh: Any,
+    penalties: tuple[Penalty, ...],
 ) -> VMC:
     keys, n_steps = job.optimizer, job.run.n_steps
     rate = resolve.learning_rate(job, system.hamiltonian)
@@ -274,6 +293,7 @@ def _driver(
         steps_per_dispatch=job.run.steps_per_dispatch,
         chunk=job.run.chunk,
         clip=keys.clip,
+        penalties=penalties,
         burn_in=0 if job.sampler.name in ("direct", "full") else job.sampler.burn_in,
     )
 

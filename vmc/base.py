@@ -268,12 +268,15 @@ class SamplerInfo(NamedTuple):
             walkers; 0 for samplers without a cache.
         log_psi: Re log psi of the last draw, real (B,).
         weights: None for samples of |psi|^2; else (T, B), of sum 1 over all devices.
+        others: samples (T, B, N) and weights of other states that were drawn as well,
+            see `vmc.penalties`; or None.
     """
 
     acceptance: Array
     drift: Array
     log_psi: Array
     weights: Array | None = None
+    others: tuple[tuple[Array, Array | None], ...] | None = None
 
 
 class Sampler(NamedTuple):

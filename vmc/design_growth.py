@@ -177,6 +177,8 @@ def grown_job(job: Job, keys: Mapping[str, Any], run: Path) -> str:
     )
     tables = {k: v for k, v in tables.items() if v != {}}
     kept = {k: v for k, v in tables.get("run", {}).items() if k not in _OWN}
+    if states := kept.get("orthogonal_to"):
+        kept["orthogonal_to"] = [str((job.folder / p).resolve()) for p in states]
     tables["run"] = kept | {"start_from": str(run.resolve())}
     order = ("seed", "precision", "lattice", "hamiltonian", "ansatz")
     ordered = {k: tables[k] for k in order if k in tables}

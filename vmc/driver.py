@@ -21,6 +21,7 @@ from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
 from vmc.keys import Purpose, derive, root_key
+from vmc.penalties import Penalty, accompanied
 from vmc.step import (
     DRIFT_LIMIT,
     TRACED,
@@ -99,6 +100,8 @@ class VMC:
         burn_in: sweeps of the walkers before the first step.
         clip: median absolute deviations beyond which local energies count less in
             gradients; None leaves them as they are.
+        penalties: states that psi is to be orthogonal to.  Steps follow, and report,
+            the energy with the penalties; measurements know H alone.
     """
 
     hamiltonian: Hamiltonian
@@ -113,6 +116,7 @@ class VMC:
     chunk: int | None = None
     burn_in: int = 20
     clip: float | None = None
+    penalties: tuple[Penalty, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a precision that JAX would silently lower.
@@ -159,12 +163,13 @@ class VMC:
     def _step(self) -> Step:
         return Step(
             self.wavefunction,
-            self.sampler,
+            accompanied(self.sampler, self.penalties),
             self.optimizer,
             self.learning_rate,
             self.precision,
             self.chunk,
             self.clip,
+            self.penalties,
         )
 
     @functools.cached_property
@@ -194,28 +199,18 @@ class VMC:
             # (A sum over devices of constants makes XLA:CPU abort.)
             if jax.process_count() > 1:
                 params = distributed.from_first(params)
-            return params, self.optimizer.init(params), self.sampler.init(key, params)
+            chains = self._step.sampler.init(key, params)
+            return params, self.optimizer.init(params), chains
 
         specs = (REPLICATED, REPLICATED, BY_WALKER)
         if given is not None:
             given = distributed.to_host(given)
         program = distributed.compiled(start, self._mesh, (REPLICATED,), specs)
         params, opt_state, chains = program(key)
-        for done in range(0, self.burn_in, measurement.DRAWS):
-            n = min(measurement.DRAWS, self.burn_in - done)
-            path = np.array([Purpose.INIT, 1, done], np.int32)
-            chains = self._measurement.walk(params, chains, key, path, n)[0]
+        chains = self._measurement.thermalised(params, chains, key, self.burn_in)
         window = np.zeros((0, self.sampler.n_chains))
-        return self.trusting(
-            VMCState(
-                np.zeros((), np.int32),
-                params,
-                opt_state,
-                chains,
-                key,
-                Control(window, None),
-            )
-        )
+        step, control = np.zeros((), np.int32), Control(window, None)
+        return self.trusting(VMCState(step, params, opt_state, chains, key, control))
 
     def trusting(self, state: VMCState) -> VMCState:
         """The state as one that is good: a bad step will return to it."""

@@ -25,6 +25,7 @@ from vmc.errors import NumericalError
 from vmc.estimators import local_energies
 from vmc.keys import Purpose, derive
 from vmc.observables import Kernel
+from vmc.penalties import own, with_own
 from vmc.step import DRIFT_LIMIT, real_dtype
 from vmc.streaming import Averages, Blocks, Stream, Sums
 
@@ -104,6 +105,7 @@ class Measurement:
         """
         # In the order in which JAX sees a dictionary.
         kernels = dict(sorted(kernels.items()))
+        state = state._replace(chains=own(state.chains))
         if self.sampler.is_full:
             return self._sum(state, kernels)
         pass_ = _Pass(self, state, kernels, keep)
@@ -170,6 +172,15 @@ class Measurement:
         means = program(self.hamiltonian, near, params, state.chains)
         return Measured(energy, Sums(sizes, _finite(np.asarray(means, np.float64))))
 
+    def thermalised(self, params: Params, chains: Any, key: Key, n_sweeps: int) -> Any:
+        """Chains after so many draws that nobody looks at."""
+        for done in range(0, n_sweeps, DRAWS):
+            path = np.array([Purpose.INIT, 1, done], np.int32)
+            n = min(DRAWS, n_sweeps - done)
+            new = self.walk(params, own(chains), key, path, n)[0]
+            chains = with_own(chains, new)
+        return chains
+
     def walk(
         self, params: Params, chains: Any, key: Key, path: np.ndarray, n: int
     ) -> tuple[Any, Array, Array]:
@@ -177,7 +188,7 @@ class Measurement:
 
         Args:
             params: parameters of psi.
-            chains: walkers, as the sampler keeps them.
+            chains: walkers of psi, as its sampler keeps them.
             key: root key of the run.
             path: (purpose, number, draws before these), int32 (3,).
             n: how many.

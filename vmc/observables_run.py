@@ -14,6 +14,7 @@ from vmc.observables_names import Request, parse
 from vmc.observables_plan import Columns, Finish, Found, Plan
 from vmc.observables_spins import SPINS
 from vmc.observables_wavefunction import renyi2, symmetries
+from vmc.overlaps import Penalties
 from vmc.stats import Estimate
 
 #: Observables by name; those of `SPINS` take no argument.
@@ -78,6 +79,10 @@ def measure(
 ) -> Results:
     """Energy and observables of frozen parameters, from one pass over the samples.
 
+    The energy is that of H alone; of a job with penalties there is also a table
+    "overlaps", |<psi|phi>|^2 of the normalised states, for which samples of every
+    |phi|^2 are drawn, too.
+
     All ranks call it together, and all get the result.
 
     Args:
@@ -93,10 +98,11 @@ def measure(
         NumericalError: a number was not finite.
     """
     made = plan(built, names)
+    penalties = Penalties(built.vmc, state)
     measured = built.vmc._measurement.observe(
         state,
         n_samples,
-        made.kernels,
+        made.kernels | penalties.kernels(),
         keep=made.keeps_samples,
         to_error=to_error,
         progress=progress,
@@ -105,4 +111,6 @@ def measure(
     key = derive(state.key, Purpose.MEASURE, int(state.step), _BEYOND)
     found = Found(measured.energy, measured.averages, measured.samples, params, key)
     tables = {text: finish(found) for text, finish in made.finish.items()}
+    if built.vmc.penalties:
+        tables["overlaps"] = penalties.table(measured, n_samples, progress)
     return Results(measured.energy, tables)

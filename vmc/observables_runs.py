@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from vmc import checkpoint, distributed, runs
+from vmc import checkpoint, overlaps, runs
 from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.errors import CheckpointError, JobError
 from vmc.extrapolate import zero_variance as fit
-from vmc.measurement import Measured
-from vmc.observables_states import Overlap
-from vmc.stats import Estimate, Series
+from vmc.overlaps import Fidelity, Side
+from vmc.stats import Estimate
 
 
 class State(NamedTuple):
@@ -32,15 +28,8 @@ class State(NamedTuple):
     state: VMCState
 
 
-class Fidelity(NamedTuple):
-    """|<a|b>|^2 / (<a|a> <b|b>) with one standard error."""
-
-    fidelity: float
-    error: float
-
-
 def fidelity_of(a: State, b: State, n_samples: int) -> Fidelity:
-    """From samples of both states: E_a[b / a] E_b[a / b].
+    """|<a|b>|^2 / (<a|a> <b|b>) from samples of both states.
 
     Args:
         a: one state.
@@ -51,53 +40,8 @@ def fidelity_of(a: State, b: State, n_samples: int) -> Fidelity:
         JobError: the spaces differ.
         NumericalError: an amplitude was not finite.
     """
-    spaces = [x.built.hamiltonian.space for x in (a, b)]
-    if spaces[0] != spaces[1]:
-        labels = [f"{s.n_sites} sites {s.label or 'free'}" for s in spaces]
-        raise JobError(
-            f"a fidelity needs two states of one space, but these have {labels[0]} and "
-            f"{labels[1]}: run both with the same hamiltonian.total_sz"
-        )
-    scale = _scale(a, b)
-    forth, error_forth = _overlap(a, b, scale, n_samples)
-    back, error_back = _overlap(b, a, -scale, n_samples)
-    # Of Re(x y): the other factor times each component's error, which add up.
-    x, y = complex(*forth), complex(*back)
-    value = (x * y).real
-    variance = (y.real * error_forth[0]) ** 2 + (y.imag * error_forth[1]) ** 2
-    variance += (x.real * error_back[0]) ** 2 + (x.imag * error_back[1]) ** 2
-    return Fidelity(value, math.sqrt(variance))
-
-
-def _scale(a: State, b: State) -> float:
-    """A typical log |b / a|, so that no ratio overflows."""
-    sigma = distributed.to_host(a.state.chains)[:256]
-    logs = []
-    for one in (a, b):
-        params = distributed.to_host(one.state.params)
-        logs.append(np.asarray(jax.jit(one.built.wavefunction.log_psi)(params, sigma)))
-    difference = (logs[1] - logs[0]).real
-    finite = difference[np.isfinite(difference)]
-    return float(np.median(finite)) if len(finite) else 0.0
-
-
-def _signs(built: Built) -> np.ndarray:
-    signs = built.hamiltonian.signs
-    return np.ones(built.n_sites, int) if signs is None else np.asarray(signs)
-
-
-def _overlap(a: State, b: State, scale: float, n: int) -> tuple[Series, Series]:
-    """E_a[b / a] exp(-scale): (real, imaginary), and their errors."""
-    kernel = Overlap(
-        distributed.to_host(b.state.params),
-        np.asarray(scale),
-        _signs(a.built) * _signs(b.built),
-        b.built.wavefunction.log_psi,
-    )
-    measured: Measured = a.built.vmc._measurement.observe(
-        a.state, n, {"overlap": kernel}
-    )
-    return measured.averages.evaluate(["overlap"], lambda parts: parts[0])
+    sides = [Side(x.built.vmc._measurement, x.state) for x in (a, b)]
+    return overlaps.fidelity(sides[0], sides[1], n_samples)
 
 
 def fidelity(loaded: runs.Run, other: Path, n_samples: int) -> dict[str, Any]:

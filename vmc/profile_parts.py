@@ -106,7 +106,7 @@ class Parts:
         state: where the step starts.  At step 0 no shift is known, and it is 0.
 
     Raises:
-        JobError: the optimiser is march.
+        JobError: the optimiser is march, or the job has penalties.
     """
 
     def __init__(self, built: Built, state: VMCState) -> None:
@@ -119,6 +119,12 @@ class Parts:
                 "needs the scores in full besides"
             )
         run, numbers = built.vmc, built.job.sampler
+        if run.penalties:
+            raise JobError(
+                "the parts of a step with penalties are not profiled one by one: "
+                "profile the job without run.orthogonal_to. Each state adds its own "
+                "sampling, and two more evaluations of psi and phi per sample"
+            )
         self._solve_dtype = "float32" if run.precision == "float32" else "float64"
         self._amplitudes = "float64" if run.precision == "float64" else "float32"
         self._n_samples = run.sampler.n_chains * run.sampler.n_draws

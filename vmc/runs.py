@@ -18,6 +18,7 @@ from vmc.base import VMCState, WaveFunction
 from vmc.errors import CheckpointError, JobError
 from vmc.job import Job
 from vmc.jobfile import apply_overrides
+from vmc.penalties import own
 from vmc.session import Info, Result, Session
 from vmc.signals import StopFlag
 
@@ -94,7 +95,7 @@ class Run:
     @property
     def chains(self) -> np.ndarray:
         """Walkers of the newest checkpoint, int8 (n_chains, N)."""
-        return np.asarray(self.state.chains)
+        return np.asarray(own(self.state.chains))
 
 
 def newest(folder: Path) -> tuple[checkpoint.Saved | None, list[str]]:

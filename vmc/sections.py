@@ -146,13 +146,14 @@ class Ansatz(Open):
         "auto",
         '"auto", "none" or a table, as {momentum = [0]}',
         "symmetry built in; auto: translations, when the gauged Hamiltonian is "
-        "stoquastic and invariant under them; a table holds quantum numbers of the "
-        "physical frame",
+        "stoquastic and invariant under them, and without run.orthogonal_to; a table "
+        "holds quantum numbers of the physical frame",
     )
     dtype: Literal["auto", "real", "complex"] = key(
         "auto",
         '"auto", "real" or "complex"',
-        "auto: real if the gauged Hamiltonian is stoquastic, else complex",
+        "auto: real if the gauged Hamiltonian is stoquastic, else complex; complex "
+        "with run.orthogonal_to",
     )
 
 

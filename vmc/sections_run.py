@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -68,6 +69,24 @@ class Run(Section):
         "they have the same shapes, as those of a cnn), another one whose norm is "
         "known is fitted to samples of its |psi|^2",
     )
+    orthogonal_to: list[str] = key(
+        [],
+        'a list of paths relative to the job file, as ["runs/ground"]',
+        "excited states: finished runs of the same Hamiltonian and sector whose states "
+        "psi is kept away from, by a penalty on |<psi|phi>|^2 of the normalised "
+        "states; the lowest state first, then also the next, and so on. An excited "
+        'state has nodes: ansatz.dtype = "auto" then means complex, ansatz.symmetry = '
+        '"auto" none. The energies of the steps contain the penalty; the final '
+        "measurement is that of H alone, with the overlaps that are left",
+    )
+    penalty: float | Literal["auto"] = key(
+        "auto",
+        '"auto" or a positive number',
+        "energy by which each state of `orthogonal_to` is shifted up; it has to exceed "
+        "the gap from that state to the one that is wanted, or psi falls back to the "
+        "former; the noise grows with it; auto: 4 x the mean |off-diagonal element|, "
+        "which is no estimate of the gap",
+    )
     grow: list[Growth] = key(
         [],
         "a list of tables, as [{at = 200, keys = {bond_dimension = 8}}]",
@@ -113,6 +132,19 @@ class Run(Section):
         "steps between looks at the host: progress, signals, checkpoints",
         ge=1,
     )
+
+    @field_validator("penalty")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not (0 < value < math.inf):
+            raise ValueError(f"penalty = {value}: it is positive and finite")
+        return value
+
+    @model_validator(mode="after")
+    def _penalty_on_something(self) -> Run:
+        if self.penalty != "auto" and not self.orthogonal_to:
+            raise ValueError('penalty goes with orthogonal_to = ["RUN"]')
+        return self
 
     @model_validator(mode="after")
     def _growth_in_order(self) -> Run:

@@ -29,6 +29,7 @@ from vmc.estimators import clipped, local_energies, weighted_scores
 from vmc.geometry import Geometry
 from vmc.healing import Healing, Seen, either
 from vmc.keys import derive
+from vmc.penalties import Penalty, own, penalised, with_own
 from vmc.walkers import Drawn, cured
 
 #: Largest tolerated difference of a cached and a recomputed Re log psi.
@@ -99,7 +100,10 @@ class Samples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """The traced step of a `vmc.driver.VMC`, whose attributes these are."""
+    """The traced step of a `vmc.driver.VMC`, whose attributes these are.
+
+    With penalties the sampler is `vmc.penalties.accompanied` by their states.
+    """
 
     wavefunction: WaveFunction
     sampler: Sampler
@@ -108,6 +112,7 @@ class Step:
     precision: str
     chunk: int | None
     clip: float | None = None
+    penalties: tuple[Penalty, ...] = ()
 
     def __call__(
         self, hamiltonian: Hamiltonian, carry: Carry, root: Key, step: Array
@@ -162,21 +167,26 @@ class Step:
         return carry, jnp.stack(numbers), chain_means.reshape(-1).astype(dtype)
 
     def _draw(self, hamiltonian: Hamiltonian, carry: Carry, key: Key) -> Samples:
-        """Samples of |psi|^2 and their local energies."""
+        """Samples of |psi|^2 and their local energies, with the penalties."""
         wf, params = self.wavefunction, carry.params
         chains, samples, info = self.sampler.sample(key, params, carry.chains)
         sigma = jnp.swapaxes(samples, 0, 1).reshape(-1, samples.shape[-1])
         eloc = local_energies(wf, hamiltonian, params, sigma, self.chunk)
         if self.precision == "mixed":
             eloc = eloc.astype(jnp.promote_types(eloc.dtype, jnp.float64))
+        if self.penalties:
+            drawn = self.penalties, info.others
+            eloc = penalised(eloc, wf, params, sigma, *drawn)
         none = jnp.zeros((), eloc.real.dtype)
         if info.weights is not None:
             weights = info.weights.T.reshape(-1)
             return Samples(sigma, eloc, weights, None, none, chains, info)
-        drawn, energy, sick = cured(Drawn(sigma, eloc, chains), info.log_psi)
+        # The walkers of other states are not sick where psi is.
+        drawn, energy, sick = cured(Drawn(sigma, eloc, own(chains)), info.log_psi)
+        chains = with_own(chains, drawn.chains)
         lost = sick > healing.SICK_PART * self.sampler.n_chains
         energy = jnp.where(lost, jnp.nan, energy)
-        return Samples(*drawn[:2], None, energy, sick, drawn.chains, info)
+        return Samples(*drawn[:2], None, energy, sick, chains, info)
 
     def _geometry(self, params: Params, samples: Samples) -> tuple[Geometry, Array]:
         """The geometry of the step, and the variance of the local energy."""

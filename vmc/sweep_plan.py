@@ -104,6 +104,8 @@ def absolute(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         path = result.get(section, {}).get(key)
         if isinstance(path, str):
             result[section][key] = str((folder / path).resolve())
+    if states := result.get("run", {}).get("orthogonal_to"):
+        result["run"]["orthogonal_to"] = [str((folder / p).resolve()) for p in states]
     return result
 
 

@@ -32,8 +32,11 @@ def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
     assert job.ansatz is not None
     wanted = job.ansatz.symmetry
     dtype = job.ansatz.dtype
+    # A positive psi is orthogonal to nothing positive, and need not be invariant.
+    excited = bool(job.run.orthogonal_to)
     if dtype == "auto":
-        dtype = "real" if hamiltonian.is_stoquastic else "complex"
+        positive = hamiltonian.is_stoquastic and not excited
+        dtype = "real" if positive else "complex"
     made = Problem(
         space=hamiltonian.space,
         dtype=dtype,
@@ -48,7 +51,7 @@ def problem(job: Job, hamiltonian: Any, lattice: Any) -> tuple[Problem, Any]:
             made, resolved = _asked(wanted, made, hamiltonian, lattice, bits)
         except JobError as error:
             raise JobError(f"[ansatz.symmetry] {error}") from error
-    elif wanted == "auto" and not factories.is_user_code(job.ansatz.name):
+    elif wanted == "auto" and not (excited or factories.is_user_code(job.ansatz.name)):
         name = str(job.ansatz.name)
         honoured = registry.ansatz_symmetries(name, made, job.ansatz.keys)
         if "translations" in honoured:
