@@ -21,19 +21,19 @@ from vmc.system import System
 STRENGTH = 4.0
 
 
-def strength(job: Job, hamiltonian: Any) -> float | str:
-    """The penalty of a job as a number; "auto" where there is nothing to penalise.
+def strength(job: Job, hamiltonian: Any) -> float | None:
+    """The penalty of a job as a number; None where there is nothing to penalise.
 
     Raises:
         JobError: the Hamiltonian has no off-diagonal elements to measure it with.
     """
     wanted = job.run.penalty
-    if not job.run.orthogonal_to or wanted != "auto":
+    if not job.run.orthogonal_to or wanted is not None:
         return wanted
     scale = float(hamiltonian.mean_offdiagonal)
     if scale == 0:
         raise JobError(
-            '[run] penalty = "auto" is 4 x the mean |off-diagonal element|, and the '
+            "[run] penalty is 4 x the mean |off-diagonal element| by default, and the "
             "Hamiltonian has none; give a number above the gap, as penalty = 2.0"
         )
     return STRENGTH * scale
@@ -120,7 +120,7 @@ def _penalty(
     theirs = theirs.replace({"sampler": resolved})
     signs = _signs(system) * _signs(earlier.system)
     direct = theirs.sampler.name in ("direct", "full")
-    assert not isinstance(job.run.penalty, str)
+    assert job.run.penalty is not None
     return Penalty(
         name=name,
         hamiltonian=earlier.system.hamiltonian,

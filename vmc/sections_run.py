@@ -79,13 +79,13 @@ class Run(Section):
         '"auto" none. The energies of the steps contain the penalty; the final '
         "measurement is that of H alone, with the overlaps that are left",
     )
-    penalty: float | Literal["auto"] = key(
-        "auto",
-        '"auto" or a positive number',
+    penalty: float | None = key(
+        None,
+        "a positive number",
         "energy by which each state of `orthogonal_to` is shifted up; it has to exceed "
         "the gap from that state to the one that is wanted, or psi falls back to the "
-        "former; the noise grows with it; auto: 4 x the mean |off-diagonal element|, "
-        "which is no estimate of the gap",
+        "former; the noise grows with it; default with orthogonal_to: 4 x the mean "
+        "|off-diagonal element|, which is no estimate of the gap",
     )
     grow: list[Growth] = key(
         [],
@@ -135,14 +135,14 @@ class Run(Section):
 
     @field_validator("penalty")
     @classmethod
-    def _positive(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and not (0 < value < math.inf):
+    def _positive(cls, value: float | None) -> float | None:
+        if value is not None and not (0 < value < math.inf):
             raise ValueError(f"penalty = {value}: it is positive and finite")
         return value
 
     @model_validator(mode="after")
     def _penalty_on_something(self) -> Run:
-        if self.penalty != "auto" and not self.orthogonal_to:
+        if self.penalty is not None and not self.orthogonal_to:
             raise ValueError('penalty goes with orthogonal_to = ["RUN"]')
         return self
 
