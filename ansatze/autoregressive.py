@@ -200,17 +200,7 @@ def _reordered(space: Any, order: np.ndarray) -> Spins:
     """The same sector with its sites in another order."""
     if not isinstance(space, Spins):
         return Spins(tuple(space.local_dims[i] for i in order))
-    place = np.argsort(order)
-    pairs = [sorted((int(place[i]), int(place[j]))) for i, j in space.blockade]
-    return dataclasses.replace(
-        space,
-        local_dims=tuple(space.local_dims[i] for i in order),
-        charges=tuple(
-            dataclasses.replace(c, weights=tuple(c.weights[i] for i in order))
-            for c in space.charges
-        ),
-        blockade=tuple(sorted((i, j) for i, j in pairs)),
-    )
+    return space.reordered(order)
 
 
 def _pick(each: Array, chosen: Array) -> Array:

@@ -113,17 +113,7 @@ def _placed(space: Space, order: np.ndarray) -> Space:
                 "vmc.space.spins"
             )
         return space
-    place = np.argsort(order)
-    pairs = (sorted((int(place[i]), int(place[j]))) for i, j in space.blockade)
-    return dataclasses.replace(
-        space,
-        local_dims=tuple(space.local_dims[i] for i in order),
-        charges=tuple(
-            dataclasses.replace(c, weights=tuple(c.weights[i] for i in order))
-            for c in space.charges
-        ),
-        blockade=tuple(sorted((i, j) for i, j in pairs)),
-    )
+    return space.reordered(order)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -94,7 +94,10 @@ class Run:
 
     @property
     def chains(self) -> np.ndarray:
-        """Walkers of the newest checkpoint, int8 (n_chains, N)."""
+        """Walkers of the newest checkpoint, int8 (n_chains, N).
+
+        With replicas, (n_chains, replicas, N).
+        """
         return np.asarray(own(self.state.chains))
 
 

@@ -52,9 +52,9 @@ def metropolis(
         JobError: a number is not positive, or the chains cannot be split evenly.
     """
     check_divisible(n_chains, n_devices)
-    at_least(n_draws=(n_draws, 1), n_sweeps=(n_sweeps, 1), burn_in=(burn_in, 0))
-    if moves.n_moves == 0:
-        raise JobError("the sampler has no moves; give a table with at least one")
+    check_chain(moves, n_draws=n_draws, n_sweeps=n_sweeps)
+    if burn_in < 0:
+        raise JobError(f"burn_in is {burn_in}; it is at least 0")
     both_ways = two_way(space, moves)
 
     def build(draws: int) -> Sampler:
@@ -66,15 +66,17 @@ def metropolis(
     return build(n_draws)
 
 
-def at_least(**numbers: tuple[int, int]) -> None:
-    """Refuse numbers that are below their least values, given as (number, least).
+def check_chain(moves: Moves, **numbers: int) -> None:
+    """Refuse a table without moves, and numbers that are not positive.
 
     Raises:
-        JobError: names the first one.
+        JobError: says which.
     """
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise JobError(f"{name} is {value}; it is at least {least}")
+    for name, value in numbers.items():
+        if value < 1:
+            raise JobError(f"{name} is {value}; it is at least 1")
+    if moves.n_moves == 0:
+        raise JobError("the sampler has no moves; give a table with at least one")
 
 
 def two_way(space: Spins, moves: Moves) -> bool:

@@ -62,6 +62,20 @@ class Spins:
         """True if more than total Sz restricts the configurations."""
         return bool(self.charges or self.blockade)
 
+    def reordered(self, order: Sequence[int] | np.ndarray) -> Spins:
+        """The same sector whose site k is site order[k] of this one."""
+        place = np.argsort(order)
+        pairs = (sorted((int(place[i]), int(place[j]))) for i, j in self.blockade)
+        return dataclasses.replace(
+            self,
+            local_dims=tuple(self.local_dims[i] for i in order),
+            charges=tuple(
+                dataclasses.replace(c, weights=tuple(c.weights[i] for i in order))
+                for c in self.charges
+            ),
+            blockade=tuple(sorted((i, j) for i, j in pairs)),
+        )
+
     @property
     def label(self) -> str:
         """The sector in words; empty for the free space."""

@@ -29,7 +29,7 @@ from vmc.errors import JobError
 from vmc.factors import expand_factors
 from vmc.keys import Purpose, derive, walker_bits
 from vmc.metropolis import Metropolis
-from vmc.samplers import at_least, two_way
+from vmc.samplers import check_chain, two_way
 from vmc.space import Spins
 
 #: Added to the diagonal of the fit, relative to its mean: parts of phi that the samples
@@ -153,10 +153,14 @@ def delayed(
     Raises:
         JobError: a number does not fit, or phi is not positive.
     """
-    check_divisible(n_chains, 2 * n_devices)
-    at_least(n_draws=(n_draws, 1), n_sweeps=(n_sweeps, 1), n_moves=(n_moves, 1))
-    if moves.n_moves == 0:
-        raise JobError("the sampler has no moves; give a table with at least one")
+    check_divisible(n_chains, n_devices)
+    if n_chains // n_devices % 2:
+        raise JobError(
+            f"n_chains = {n_chains}: delayed acceptance moves one half of the walkers "
+            f"of each of {n_devices} devices by what is fitted to the other; give a "
+            f"multiple of {2 * n_devices}"
+        )
+    check_chain(moves, n_draws=n_draws, n_sweeps=n_sweeps, n_moves=n_moves)
     if model.range != "positive":
         raise JobError(f"the surrogate is {model.range}; it has to be positive")
     both_ways = two_way(space, moves)

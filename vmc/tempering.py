@@ -21,7 +21,7 @@ from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.keys import Purpose, derive, shared_integers, walker_bits
 from vmc.metropolis import Metropolis
-from vmc.samplers import at_least, two_way
+from vmc.samplers import check_chain, two_way
 from vmc.space import Spins
 
 #: Moves of a sweep beside the table: flips of all spins, exchanges of replicas.
@@ -174,9 +174,9 @@ def tempered(
             leave the sector.
     """
     check_divisible(n_chains, n_devices)
-    at_least(n_draws=(n_draws, 1), n_sweeps=(n_sweeps, 1), burn_in=(burn_in, 0))
-    if moves.n_moves == 0:
-        raise JobError("the sampler has no moves; give a table with at least one")
+    check_chain(moves, n_draws=n_draws, n_sweeps=n_sweeps)
+    if burn_in < 0:
+        raise JobError(f"burn_in is {burn_in}; it is at least 0")
     if not betas or betas[0] != 1.0 or min(betas) < 0:
         raise JobError(
             f"betas = {betas}: the first replica, which is sampled, has beta = 1, and "

@@ -57,6 +57,76 @@ def problem(work: Workload, form: str) -> tuple[Any, Any, float]:
     return hamiltonian.to_jax_operator(), graph, 0.25
 
 
+def prepared(
+    work: Workload, hamiltonian: Any, graph: Any, chunk: Any, chains: int
+) -> Any:
+    """NetKet's state at the common weights."""
+    space = hamiltonian.hilbert
+    keys = {"n_chains": chains, "sweep_size": work.n_sites}
+    if graph is None:
+        sampler = nk.sampler.MetropolisLocal(space, **keys)
+    else:
+        sampler = nk.sampler.MetropolisExchange(space, graph=graph, d_max=1, **keys)
+    dtype = complex if work.dtype == "complex" else float
+    state = nk.vqs.MCState(
+        sampler,
+        nk.models.RBM(alpha=work.alpha, param_dtype=dtype),
+        n_samples=work.n_samples,
+        n_discard_per_chain=0,
+        chunk_size=chunk,
+        seed=1,
+    )
+    state.parameters = jax.tree.map(
+        lambda x: work.weights().astype(x.dtype) if x.ndim == 2 else 0 * x,
+        state.parameters,
+    )
+    return state
+
+
+def timed(
+    work: Workload, state: Any, hamiltonian: Any, fly: bool, repeats: int
+) -> dict[str, float]:
+    """Milliseconds of the parts of a workload."""
+    driver = nk.driver.VMC_SR(
+        hamiltonian,
+        nk.optimizer.Sgd(1e-4),
+        variational_state=state,
+        diag_shift=1e-2,
+        use_ntk=True,
+        on_the_fly=fly,
+    )
+
+    def sampling() -> None:
+        state.reset()
+        jax.block_until_ready(state.sample())
+
+    def local() -> None:
+        jax.block_until_ready(state.local_estimators(hamiltonian))
+
+    def step() -> None:
+        driver.run(1, out=None, show_progress=False)
+        jax.block_until_ready(state.parameters)
+
+    parts = {
+        "sampling": (sampling, repeats),
+        "local_energies": (local, repeats),
+        "step": (step, max(3, repeats // 2)),
+    }
+    return {part: best_ms(*parts[part]) for part in work.parts}
+
+
+def estimated(state: Any, hamiltonian: Any, factor: float, n: int) -> dict[str, float]:
+    """Mean of n estimates of the energy, and its standard error."""
+    means = []
+    for _ in range(n):
+        state.reset()
+        means.append(factor * state.expect(hamiltonian).mean.real)
+    return {
+        "mean": float(np.mean(means)),
+        "error": float(np.std(means, ddof=1) / np.sqrt(n)),
+    }
+
+
 def measure(
     work: Workload,
     repeats: int,
@@ -68,71 +138,17 @@ def measure(
 ) -> dict[str, Any]:
     """All times at one setting, and the mean of some estimates of the energy."""
     hamiltonian, graph, factor = problem(work, form)
-    space = hamiltonian.hilbert
-    keys = {"n_chains": chains, "sweep_size": work.n_sites}
-    if graph is None:
-        sampler = nk.sampler.MetropolisLocal(space, **keys)
-    else:
-        sampler = nk.sampler.MetropolisExchange(space, graph=graph, d_max=1, **keys)
-    dtype = complex if work.dtype == "complex" else float
-    model = nk.models.RBM(alpha=work.alpha, param_dtype=dtype)
-    state = nk.vqs.MCState(
-        sampler,
-        model,
-        n_samples=work.n_samples,
-        n_discard_per_chain=0,
-        chunk_size=chunk,
-        seed=1,
-    )
-    shapes = state.parameters
-    leaf = shapes["Dense"]["kernel"]
-    state.parameters = jax.tree.map(
-        lambda x: work.weights().astype(x.dtype) if x.ndim == 2 else 0 * x, shapes
-    )
+    state = prepared(work, hamiltonian, graph, chunk, chains)
+    dtype = str(state.parameters["Dense"]["kernel"].dtype)
     for _ in range(BURN_IN if energies else 1):
         state.sample()
-
-    def sampling() -> None:
-        state.reset()
-        jax.block_until_ready(state.sample())
-
-    means = []
-    for _ in range(energies):
-        state.reset()
-        means.append(factor * state.expect(hamiltonian).mean.real)
-    driver = nk.driver.VMC_SR(
-        hamiltonian,
-        nk.optimizer.Sgd(1e-4),
-        variational_state=state,
-        diag_shift=1e-2,
-        use_ntk=True,
-        on_the_fly=fly,
-    )
-
-    def step() -> None:
-        driver.run(1, out=None, show_progress=False)
-        jax.block_until_ready(state.parameters)
-
-    def local() -> None:
-        jax.block_until_ready(state.local_estimators(hamiltonian))
-
-    timed = {
-        "sampling": (sampling, repeats),
-        "local_energies": (local, repeats),
-        "step": (step, max(3, repeats // 2)),
-    }
-    times = {part: best_ms(*timed[part]) for part in work.parts}
+    energy = estimated(state, hamiltonian, factor, energies) if energies else None
     return {
-        "times": times,
-        "energy": {
-            "mean": float(np.mean(means)),
-            "error": float(np.std(means, ddof=1) / np.sqrt(energies)),
-        }
-        if energies
-        else None,
+        "times": timed(work, state, hamiltonian, fly, repeats),
+        "energy": energy,
         "n_parameters": int(state.n_parameters),
         "n_samples": int(state.n_samples),
-        "dtype": str(leaf.dtype),
+        "dtype": dtype,
         "settings": {
             "chunk": chunk,
             "hamiltonian": form,

@@ -9,7 +9,7 @@ import typer
 
 from vmc.cli import console
 from vmc.cli.environment import set_threads, start_jax
-from vmc.cli.options import Json, Overrides
+from vmc.cli.options import JobOrRun, Json, Overrides
 
 HEAD = ("part", "ms", "median", "share", "GFLOP", "GFLOP/s", "of limit")
 HEAD += ("GB/s", "of limit", "exp, log, ...")
@@ -19,14 +19,7 @@ START |= {"compile": "of it compiling"}
 
 
 def profile(
-    job: Annotated[
-        Path,
-        typer.Argument(
-            metavar="JOB.toml|RUN",
-            help="The job file, or a run directory: its newest checkpoint.",
-            show_default=False,
-        ),
-    ],
+    job: JobOrRun,
     set_: Overrides = None,
     steps: Annotated[
         int, typer.Option(metavar="N", min=1, help="Steps that are timed.")
