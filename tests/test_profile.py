@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 import vmc
 import vmc.profile
 from tests.cli.conftest import TINY, invoke
+from vmc.bench_cell import _parts as parts_of_run
 from vmc.distributed import BY_WALKER, compiled
 from vmc.flops import Cost, count
 from vmc.profile_parts import Part, Parts
@@ -144,6 +146,21 @@ def test_bytes_of_loops_are_what_their_bodies_touch() -> None:
     assert count(lambda x: x @ x.T, square()).bytes == 3 * N**2 * word
     steps = count(lambda x: power(x, k), square()).bytes
     assert steps == pytest.approx(k * 3 * N**2 * word)
+
+
+def test_a_step_that_is_not_known_in_parts_is_refused_before_it_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keys = {"optimizer": {"name": "march"}, "sampler": {"n_samples": 64}}
+    lattice, hamiltonian = {"name": "chain", "size": [8]}, {"name": "tfim"}
+    job = vmc.Job(lattice=lattice, hamiltonian=hamiltonian, ansatz={"name": "rbm"})
+    built = vmc.build(job.replace(keys))
+    with pytest.raises(vmc.JobError, match="march are not profiled"):
+        vmc.profile.profile(built, cast(Any, None))
+    # In a suite that asks for the parts the cell is good without them.
+    run = SimpleNamespace(built=built, state=None)
+    assert parts_of_run(cast(Any, run)) is None
+    assert "no times of the parts of a step: the parts" in capsys.readouterr().err
 
 
 def test_all_devices_count(mesh_of: Callable[[int], Mesh]) -> None:

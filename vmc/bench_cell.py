@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -184,8 +185,7 @@ def _result(
     result = with_energy(result, run.report, problem)
     result |= _speeds(run, clock, result)
     exact = (result["reference"] or {}).get("energy")
-    times = step_times(run.series["seconds"], steps_end)
-    series = run.series
+    times, series = accepted(run.series, step_times(run.series["seconds"], steps_end))
     result["time_to"] = time_to(times, series["energy"], series["error"], exact)
     result["series"] = thinned(times, series, exact)
     result["entropy"] = entropies(run.built, run.report, spec["extras"]["entropy"])
@@ -214,6 +214,19 @@ def step_times(seconds: np.ndarray, end: float) -> np.ndarray:
     return end - (total[-1] - total) if len(total) else total
 
 
+def accepted(
+    series: Mapping[str, np.ndarray], times: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The steps that were not rejected; the energies of the others mean nothing.
+
+    Args:
+        series: per-step columns, each (steps,).
+        times: (steps,), when each step ended.
+    """
+    good = np.asarray(series.get("rejected", np.zeros(len(times)))) == 0
+    return times[good], {k: series[k][good] for k in ("step", "energy", "error")}
+
+
 def _speeds(
     run: Result, clock: Clock, result: Mapping[str, Any]
 ) -> dict[str, float | int | None]:
@@ -234,10 +247,17 @@ def _speeds(
 
 
 def _parts(run: Result) -> dict[str, float] | None:
-    """Milliseconds of each part of a step, timed alone after the run."""
+    """Milliseconds of each part of a step, timed alone after the run.
+
+    None for a step that cannot be timed in parts; the cell's log says why.
+    """
     from vmc.profile import profile
 
-    table = profile(run.built, run.state, n_steps=5)
+    try:
+        table = profile(run.built, run.state, n_steps=5)
+    except JobError as error:
+        print(f"no times of the parts of a step: {error}", file=sys.stderr)
+        return None
     return {row["name"]: row["ms"] for row in table["parts"]}
 
 

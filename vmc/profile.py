@@ -28,7 +28,7 @@ from vmc.assembly import Built
 from vmc.base import VMCState
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.flops import Cost, count
-from vmc.profile_parts import Part, Parts
+from vmc.profile_parts import Part, Parts, refuse_unknown
 
 #: Seconds that the repetitions of one part may take, and the fewest of them.
 BUDGET = 1.0
@@ -67,10 +67,12 @@ def profile(
         ``memory`` (bytes), ``limits`` and the sizes of the job.
 
     Raises:
-        JobError: several ranks were started and never joined.
+        JobError: several ranks were started and never joined, or the parts of such a
+            step are not known.
         NumericalError: a step went wrong.
     """
     cluster.refuse_unjoined()
+    refuse_unknown(built)
     started = time.perf_counter()
     state = built.first_state() if state is None else state
     jax.block_until_ready(state.params)

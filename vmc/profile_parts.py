@@ -98,6 +98,26 @@ class _Given(Geometry):
         return blocked.Shared(parts, self.n_local, lambda start, stop: next(blocks))
 
 
+def refuse_unknown(built: Built) -> None:
+    """Refuse a job whose step is not known part by part.
+
+    Raises:
+        JobError: the optimiser is march, or the job has penalties.
+    """
+    if built.job.optimizer.name == "march":
+        raise JobError(
+            "the parts of a step of march are not profiled one by one; profile "
+            "with --set optimizer.name=spring, which has the same parts: march "
+            "needs the scores in full besides"
+        )
+    if built.vmc.penalties:
+        raise JobError(
+            "the parts of a step with penalties are not profiled one by one: "
+            "profile the job without run.orthogonal_to. Each state adds its own "
+            "sampling, and two more evaluations of psi and phi per sample"
+        )
+
+
 class Parts:
     """The programs of a job's step; `run` does the step, part by part.
 
@@ -112,19 +132,8 @@ class Parts:
     def __init__(self, built: Built, state: VMCState) -> None:
         self._job, self._vmc, self._state = built.job, built.vmc, state
         self._keys = built.job.optimizer
-        if self._keys.name == "march":
-            raise JobError(
-                "the parts of a step of march are not profiled one by one; profile "
-                "with --set optimizer.name=spring, which has the same parts: march "
-                "needs the scores in full besides"
-            )
+        refuse_unknown(built)
         run, numbers = built.vmc, built.job.sampler
-        if run.penalties:
-            raise JobError(
-                "the parts of a step with penalties are not profiled one by one: "
-                "profile the job without run.orthogonal_to. Each state adds its own "
-                "sampling, and two more evaluations of psi and phi per sample"
-            )
         self._solve_dtype = "float32" if run.precision == "float32" else "float64"
         self._amplitudes = "float64" if run.precision == "float64" else "float32"
         self._n_samples = run.sampler.n_chains * run.sampler.n_draws

@@ -10,6 +10,7 @@ import pytest
 from hamiltonians import compile_operator
 from hamiltonians.diagonalise import ground_states
 from hamiltonians.termfiles import terms_from_dict
+from vmc.bench_cell import accepted
 from vmc.bench_compare import compare, energy_change
 from vmc.bench_peers import cell_of, filled, gauged, parse
 from vmc.bench_problems import Problem, Reference, Rule, find
@@ -116,6 +117,23 @@ def test_time_to_a_target_is_not_that_of_a_lucky_step() -> None:
     means, errors = smoothed(np.arange(4.0), np.array([1.0, np.nan, 1.0, 1.0]), 2)
     np.testing.assert_allclose(means, [0, 0.5, 1.5, 2.5])
     np.testing.assert_allclose(errors, [1, 0.5, 0.5, np.sqrt(2) / 2])
+
+
+def test_rejected_steps_are_not_in_the_series() -> None:
+    n = 60
+    times, error = 1.0 + np.arange(n), np.full(n, 0.01)
+    series = {"step": np.arange(1, n + 1), "energy": np.full(n, -99.95), "error": error}
+    bad = np.isin(np.arange(n), (3, 30, 40))
+    spoiled = series | {"rejected": bad.astype(int), "shift": np.ones(n)}
+    spoiled["energy"] = np.where(bad, [np.nan, -1e6, np.inf] * 20, -99.95)
+    kept, clean = accepted(spoiled, times)
+    assert list(kept) == [t for t, b in zip(times, bad, strict=True) if not b]
+    assert time_to(kept, clean["energy"], clean["error"], -100.0)["1e-3"] == 1.0
+    found = thinned(kept, clean, -100.0)
+    assert len(found["steps"]) == n - 3 and 31 not in found["steps"]
+    assert found["relative_error"] == pytest.approx([5e-4] * (n - 3))
+    # Runs of before there were rejections have no such column.
+    np.testing.assert_array_equal(accepted(series, times)[0], times)
 
 
 @pytest.mark.parametrize("n", [0, 1, 150, 5000])
