@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"base", "errors", "launch"},
     {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
-    | {"blocked", "solvers", "traced", "flops"},
+    | {"blocked", "solvers", "traced", "flops", "spread"},
     {"stats", "streaming", "series", "flax_modules", "wavefunction", "moves"},
     {"metropolis", "samplers", "independent", "tempering", "surrogate"}
     | {"estimators", "factors", "geometry"},

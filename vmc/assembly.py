@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from vmc import (
     distributed,
@@ -21,11 +22,12 @@ from vmc import (
     registry,
     resolve,
     sampling,
+    spread,
     symmetry,
 )
 from vmc.base import Problem, Sampler, VMCState, WaveFunction
 from vmc.chunking import chunk_size, default_budget
-from vmc.distributed import REPLICATED, walker_mesh
+from vmc.distributed import REPLICATED
 from vmc.driver import VMC
 from vmc.earlier import (
     carries_over,
@@ -125,7 +127,7 @@ class Built:
     def at(self, step: int) -> Built:
         """The objects after a number of steps, see [run] grow; often the same ones."""
         job = grow.at_step(self.job, step)
-        return self if job is self.job else build(job)
+        return self if job is self.job else build(job, self.vmc._mesh)
 
     def taken_over(self, before: Built, state: VMCState) -> VMCState:
         """A state with the sizes of these objects: psi, walkers and series go on.
@@ -200,8 +202,12 @@ class Built:
         return memory | {"total": sum(memory.values())}
 
 
-def build(job: Job) -> Built:
+def build(job: Job, mesh: Mesh | None = None) -> Built:
     """All objects of a run.
+
+    Args:
+        job: the job.
+        mesh: devices that share the walkers; default those of `vmc.spread.mesh_for`.
 
     Raises:
         JobError: a name or key is unknown, the physics does not fit, or the ansatz is
@@ -213,7 +219,6 @@ def build(job: Job) -> Built:
             '"rbm"'
         )
     _check_precision(job.precision)
-    mesh = walker_mesh()
     system = build_system(job)
     job, warnings = system.job, list(system.warnings)
     problem, quantum_numbers = symmetry.problem(job, system.hamiltonian, system.lattice)
@@ -221,6 +226,7 @@ def build(job: Job) -> Built:
     warnings += projection_cost(job, problem)
     warnings += symmetry.check_range(wavefunction, system.hamiltonian)
 
+    mesh = _mesh(job, system, wavefunction) if mesh is None else mesh
     parts = (system.hamiltonian, wavefunction, system.lattice, mesh.size)
     sampler_keys = sampling.resolved(job, *parts)
     n_local = sampler_keys["n_samples"] // mesh.size
@@ -259,6 +265,19 @@ def build(job: Job) -> Built:
         warnings=(*warnings, *others.warnings),
         files=(*system.files, *others.files),
     )
+
+
+def _mesh(job: Job, system: System, wavefunction: WaveFunction) -> Mesh:
+    """The devices of a job, see `vmc.spread`."""
+    alone = system.hamiltonian, wavefunction, system.lattice, 1
+    keys = sampling.resolved(job, *alone)
+    shapes = jax.eval_shape(wavefunction.init, jax.random.key(0))
+    n_parameters = sum(x.size for x in jax.tree.leaves(shapes))
+    solve = min(n_parameters, keys["n_samples"])
+    # Parameters with their like in the optimiser, and the linear system of a step.
+    copied = 16 * (4 * n_parameters + 2 * solve**2)
+    sizes = system.hamiltonian.space.n_sites, keys["n_chains"], keys["n_samples"]
+    return spread.mesh_for(wavefunction, *sizes, copied)
 
 
 def _driver(

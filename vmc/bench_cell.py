@@ -196,7 +196,7 @@ def _result(
     result |= {
         "job": job,
         "versions": versions(),
-        "machine": machine(),
+        "machine": machine(run.built.vmc._mesh.size),
         "date": now(),
         "fingerprint": spec["fingerprint"],
     }

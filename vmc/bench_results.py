@@ -233,16 +233,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """The kind of machine, never its name; JAX must be set up."""
+def machine(n_devices: int = 1) -> dict[str, Any]:
+    """The kind of machine, never its name; JAX must be set up.
+
+    Args:
+        n_devices: those that were used.
+    """
     import jax
 
-    devices = jax.devices()
+    device = jax.devices()[0].device_kind
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
-        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "devices": f"{n_devices} x {device}",
         "memory_gib": round(pages / 2**30, 1),
     }
 

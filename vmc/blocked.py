@@ -1,10 +1,13 @@
 """Cholesky decomposition of a matrix whose rows lie on several devices.
 
 Rows are taken in another order than they come: pivot block j holds rows j of every
-device, so that all of them have the same work until the end.  Left-looking: a panel is
-T less the products of the panels before it, and only the lower triangle is computed.
-Every device receives each panel once, n^2 / 2 numbers in all, half of what gathering
-the matrix would cost; products, n^3 / 3 of the n^3 / 3 + O(n^2), are shared.
+device, so that all of them have the same work until the end.  The lower triangle alone
+is computed, by halves: the left half of the columns is factored, what lies below it is
+divided by that factor, and its products leave the right half to be factored in turn.
+Products are then few and large, which matters on CPUs: their sums pass through memory
+once per level of halves instead of once per block.  Every device receives each number
+of the factor once, n^2 / 2 in all, half of what gathering the matrix would cost; all
+but O(n^2) of the n^3 / 3 operations are shared.
 """
 
 from __future__ import annotations
@@ -53,20 +56,24 @@ class Shared(NamedTuple):
         return cls(parts, n_local, block)
 
 
-class Panel(NamedTuple):
-    """Columns of the factor L of one pivot block.
+class Leaf(NamedTuple):
+    """Factor of one pivot block: (w, w), lower triangular."""
+
+    factor: Array
+
+
+class Halves(NamedTuple):
+    """Factor of several pivot blocks, in the order of the pivots.
 
     Attributes:
-        pivot: (w, w), lower triangular, of the rows of the block.
-        everywhere: (D, R, w) rows of all devices below them.
-        near: rows of this device in real numbers, a factor of products; `_split`.
-        far: all rows in real numbers, the other factor.
+        left: factor of the first blocks, of k columns.
+        below: real numbers of the k columns below it, (n - k, k or 2 k); `_real`.
+        right: factor of the other blocks.
     """
 
-    pivot: Array
-    everywhere: Array
-    near: Array
-    far: Array
+    left: Leaf | Halves
+    below: Array
+    right: Leaf | Halves
 
 
 def cholesky(matrix: Shared, shift: Array) -> tuple[Array, Callable[[Array], Array]]:
@@ -85,86 +92,145 @@ def cholesky(matrix: Shared, shift: Array) -> tuple[Array, Callable[[Array], Arr
     m, order = parts * n_local, (parts, count, n_local)
     width = max(1, -(-max(WIDTH, m * count // PANELS) // count))
     edges = [*range(0, m, width), m]
-    panels: list[Panel] = []
-    for start, stop in zip(edges, edges[1:]):
-        block = matrix.block(start, stop)
-        panels.append(_panel(block, panels, start, stop, shift))
+    blocks = [matrix.block(*ends) for ends in zip(edges, edges[1:])]
+    tree = _factor(blocks, edges, shift)
 
     def arrange(x: Array) -> Array:
-        return x.reshape(*order, -1).swapaxes(0, 1).reshape(count, m, -1)
+        x = x.reshape(*order, -1).swapaxes(0, 1).reshape(count, m, -1)
+        return _in_pivot_order(x, edges)
 
     def restore(x: Array) -> Array:
-        x = x.reshape(count, parts, n_local, -1).swapaxes(0, 1)
-        return x.reshape(m * count, -1)
+        rows = []
+        for start, stop in zip(edges, edges[1:]):
+            some = x[start * count : stop * count]
+            rows.append(some.reshape(count, stop - start, -1))
+        x = jnp.concatenate(rows, axis=1).reshape(count, parts, n_local, -1)
+        return x.swapaxes(0, 1).reshape(m * count, -1)
 
     def solve(b: Array) -> Array:
-        return restore(_substitute(panels, edges, arrange(b)))
+        return restore(_backward(tree, _forward(tree, arrange(b))))
 
-    pivots = [jnp.diagonal(p.pivot).reshape(count, -1) for p in panels]
-    diagonal = jnp.abs(jnp.concatenate(pivots, axis=1))
-    return restore(diagonal[..., None])[:, 0], solve
+    return restore(jnp.abs(_diagonal(tree))[:, None])[:, 0], solve
 
 
-def _panel(
-    block: Array, before: list[Panel], start: int, stop: int, shift: Array
-) -> Panel:
-    """The panel of the rows start to stop of every device, from that block of A."""
-    count, size, width = distributed.n_devices(), stop - start, block.shape[1]
-    done = 0
-    for panel in before:
-        # Rows of that panel begin where its pivots end.
-        done += panel.pivot.shape[0] // count
-        far = panel.far[:, start - done : stop - done].reshape(width, -1)
-        block = block - _join(panel.near[:, start - done :] @ far.T, block.dtype)
-    pivot = distributed.gather(block[:size])
-    eye = jnp.eye(width, dtype=pivot.dtype)
-    factor = jnp.linalg.cholesky(
-        pivot + shift.astype(pivot.dtype) * eye, symmetrize_input=False
-    )
-    # X L^H = A is conj(L) X^T = A^T.
-    below = jsl.solve_triangular(jnp.conj(factor), block[size:].T, lower=True).T
-    everywhere = distributed.gather(below[None])
-    return Panel(factor, everywhere, *_split(below, everywhere))
+def _factor(blocks: list[Array], edges: list[int], shift: Array) -> Leaf | Halves:
+    """Factor of the rows edges[0] to edges[-1] of every device.
+
+    Args:
+        blocks: columns of each pivot block, this device's rows from its own on.
+        edges: bounds of the blocks in the rows of a device, one more than blocks.
+        shift: real scalar.
+    """
+    if len(blocks) == 1:
+        pivot = distributed.gather(blocks[0])
+        eye = jnp.eye(len(pivot), dtype=pivot.dtype)
+        pivot = pivot + shift.astype(pivot.dtype) * eye
+        return Leaf(jnp.linalg.cholesky(pivot, symmetrize_input=False))
+    half = len(blocks) // 2
+    middle = edges[half]
+    above = [b[: middle - e] for b, e in zip(blocks[:half], edges)]
+    left = _factor(above, edges[: half + 1], shift)
+    rest = [b[middle - e :] for b, e in zip(blocks[:half], edges)]
+    mine = _divide(jnp.concatenate(rest, axis=1), left)
+    near = _real(mine)
+    edges = [e - middle for e in edges[half:]]
+    below = _in_pivot_order(distributed.gather(near[None]), edges)
+    others, done = [], 0
+    for b, start in zip(blocks[half:], edges):
+        far = below[done : done + b.shape[1]]
+        others.append(b - _adjoint_product(near[start:], far, b.dtype))
+        done += b.shape[1]
+    return Halves(left, below, _factor(others, edges, shift))
+
+
+def _divide(a: Array, tree: Leaf | Halves) -> Array:
+    """X with X L^H = A, for some rows: (R, k)."""
+    if isinstance(tree, Leaf):
+        # conj(L) X^T = A^T.
+        return jsl.solve_triangular(jnp.conj(tree.factor), a.T, lower=True).T
+    k = a.shape[1] - len(tree.below)
+    left = _divide(a[:, :k], tree.left)
+    rest = a[:, k:] - _adjoint_product(_real(left), tree.below, a.dtype)
+    return jnp.concatenate([left, _divide(rest, tree.right)], axis=1)
+
+
+def _forward(tree: Leaf | Halves, b: Array) -> Array:
+    """L^-1 b, (n, c), rows in the order of the pivots."""
+    if isinstance(tree, Leaf):
+        return jsl.solve_triangular(tree.factor, b, lower=True)
+    k = len(b) - len(tree.below)
+    first = _forward(tree.left, b[:k])
+    rest = b[k:] - _product(tree.below, first)
+    return jnp.concatenate([first, _forward(tree.right, rest)])
+
+
+def _backward(tree: Leaf | Halves, b: Array) -> Array:
+    """L^-H b, (n, c), rows in the order of the pivots."""
+    if isinstance(tree, Leaf):
+        return jsl.solve_triangular(tree.factor, b, lower=True, trans="C")
+    k = len(b) - len(tree.below)
+    last = _backward(tree.right, b[k:])
+    rest = b[:k] - _product_of_adjoint(tree.below, last)
+    return jnp.concatenate([_backward(tree.left, rest), last])
+
+
+def _diagonal(tree: Leaf | Halves) -> Array:
+    if isinstance(tree, Leaf):
+        return jnp.diagonal(tree.factor)
+    return jnp.concatenate([_diagonal(tree.left), _diagonal(tree.right)])
+
+
+def _in_pivot_order(x: Array, edges: list[int]) -> Array:
+    """Rows of every device, (D, R, c), as (D * R, c): block by block, then by device.
+
+    Args:
+        x: rows.
+        edges: bounds of the blocks in the rows of a device, from 0 to R.
+    """
+    if len(x) == 1:
+        return x[0]
+    parts = [x[:, a:b].reshape(-1, x.shape[2]) for a, b in zip(edges, edges[1:])]
+    return jnp.concatenate(parts)
+
+
+# ---- complex products in real numbers, which are faster on CPUs ----------------------
+
+
+def _real(x: Array) -> Array:
+    """[Re x, Im x], (R, 2 k); a real matrix is left as it is."""
+    if not jnp.iscomplexobj(x):
+        return x
+    return jnp.concatenate([x.real, x.imag], axis=-1)
+
+
+def _adjoint_product(near: Array, far: Array, dtype: Any) -> Array:
+    """X Y^H of that dtype, (R, C), from the real numbers of X and Y."""
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        return near @ far.T
+    re, im = jnp.split(near, 2, axis=1)
+    turned = jnp.concatenate([im, -re], axis=1)
+    product = jnp.stack([near, turned]) @ far.T
+    return lax.complex(product[0], product[1])
 
 
 def times_adjoint(x: Array, y: Array) -> Array:
     """X Y^H for X (R, k) and Y (C, k), both real or both complex."""
-    near, far = _split(x, y)
-    return _join(near @ far.T, x.dtype)
+    return _adjoint_product(_real(x), _real(y), x.dtype)
 
 
-def _split(x: Array, y: Array) -> tuple[Array, Array]:
-    """Factors (parts, R, k) and (..., k) of X Y^H in real numbers; see `_join`.
-
-    Real and imaginary parts come from one real product, which is faster than a
-    complex one on CPUs.
-    """
+def _product(far: Array, x: Array) -> Array:
+    """Y x, (R, c), from the real numbers of Y (R, k) and x (k, c)."""
     if not jnp.iscomplexobj(x):
-        return x[None], y
-    re = jnp.concatenate([x.real, x.imag], axis=-1)
-    im = jnp.concatenate([x.imag, -x.real], axis=-1)
-    return jnp.stack([re, im]), jnp.concatenate([y.real, y.imag], axis=-1)
+        return far @ x
+    re = jnp.concatenate([x.real, -x.imag])
+    im = jnp.concatenate([x.imag, x.real])
+    return lax.complex(*jnp.split(far @ jnp.concatenate([re, im], 1), 2, axis=1))
 
 
-def _join(product: Array, dtype: Any) -> Array:
-    """The matrix from its parts, (1 or 2, R, w)."""
-    if not jnp.issubdtype(dtype, jnp.complexfloating):
-        return product[0]
-    return lax.complex(product[0], product[1])
-
-
-def _substitute(panels: list[Panel], edges: list[int], b: Array) -> Array:
-    """Solve L L^H x = b for b (D, m, c) in the order of the pivots."""
-    count, _, c = b.shape
-    found: list[Array] = []
-    for panel, start, stop in zip(panels, edges, edges[1:]):
-        size = stop - start
-        head = b[:, :size].reshape(count * size, c)
-        found.append(jsl.solve_triangular(panel.pivot, head, lower=True))
-        b = b[:, size:] - jnp.einsum("drw,wc->drc", panel.everywhere, found[-1])
-    x = b
-    for panel, y in zip(reversed(panels), reversed(found)):
-        back = jnp.einsum("drw,drc->wc", jnp.conj(panel.everywhere), x)
-        head = jsl.solve_triangular(panel.pivot, y - back, lower=True, trans="C")
-        x = jnp.concatenate([head.reshape(count, -1, c), x], axis=1)
-    return x
+def _product_of_adjoint(far: Array, x: Array) -> Array:
+    """Y^H x, (k, c), from the real numbers of Y (R, k) and x (R, c)."""
+    if not jnp.iscomplexobj(x):
+        return far.T @ x
+    product = far.T @ jnp.concatenate([x.real, x.imag], axis=1)
+    (rr, ri), (ir, ii) = (jnp.split(p, 2, axis=1) for p in jnp.split(product, 2))
+    return lax.complex(rr + ii, ri - ir)

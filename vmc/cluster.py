@@ -41,7 +41,7 @@ class Layout:
     Attributes:
         where: this process.
         mpi: version line of the MPI library, "" without one.
-        n_devices: devices of all ranks.
+        n_devices: devices of all ranks; a job of one process may use fewer of them.
         kind: kind of device.
         cores: of this rank, as the launcher gave them.
     """
@@ -69,6 +69,10 @@ def start(where: launch.Launch | None = None) -> Layout:
         mpi = _join(where)
     import jax
 
+    if not where.is_parallel:
+        from vmc import spread
+
+        spread.offer_cores()
     before = _threads()
     devices, cores = jax.devices(), len(os.sched_getaffinity(0))
     if where.is_parallel and devices[0].platform == "cpu":
@@ -365,18 +369,24 @@ def give_up(message: str, code: int) -> NoReturn:
     abort(code)
 
 
-def describe(layout: Layout, n_chains: int) -> str:
-    """The start line: ranks, devices, walkers, threads, library."""
+def describe(layout: Layout, n_chains: int, n_devices: int) -> str:
+    """The start line: ranks, devices, walkers, threads, library.
+
+    Args:
+        layout: of the processes.
+        n_chains: walkers over all devices.
+        n_devices: those that the job uses.
+    """
     where = layout.where
     ranks = "1 process" if where.size == 1 else f"{where.size} ranks ({where.launcher})"
-    n = layout.n_devices // where.size
+    n = n_devices // where.size
     each = " each" if where.size > 1 else ""
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "?")
     cores = layout.cores
     parts = [
         ranks,
         f"{n} device{'s'[: n > 1]}{each} ({layout.kind})",
-        f"{n_chains // layout.n_devices} walkers per device",
+        f"{n_chains // n_devices} walkers per device",
         f"{cores} core{'s'[: cores > 1]}{each}",
         f"{threads} OpenBLAS thread{'s'[: threads != '1']}",
     ]

@@ -202,8 +202,8 @@ class Record:
             f"({job.sampler.name}), {job.optimizer.name}, {job.run.n_steps} steps, "
             f"seed {job.seed}"
         )
-        n_chains = built.sampler.n_chains
-        write(f"layout: {cluster.describe(cluster.start(), n_chains)}")
+        sizes = built.sampler.n_chains, built.vmc._mesh.size
+        write(f"layout: {cluster.describe(cluster.start(), *sizes)}")
         for text in warnings:
             write(f"warning: {text}")
 

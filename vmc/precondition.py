@@ -315,10 +315,9 @@ def _system(
     return solvers.System(matrix, product, trace, n, distributed.from_first)
 
 
-def _by_panels(dtype: Any) -> bool:
-    """Whether T is factored in panels; by one device only where that is faster."""
-    real = not jnp.issubdtype(dtype, jnp.complexfloating)
-    return distributed.n_devices() > 1 or (real and jax.default_backend() == "cpu")
+def _by_halves() -> bool:
+    """Whether T is factored by `blocked`; by one device only where that is faster."""
+    return distributed.n_devices() > 1 or jax.default_backend() == "cpu"
 
 
 def _dense_step(
@@ -364,7 +363,7 @@ def _kernel_step(
         return geometry.gather_rows(out).astype(dtype)
 
     system = _system(geometry, lambda: geometry.t_matrix, product, n)
-    if _by_panels(dtype):
+    if _by_halves():
         system = system._replace(shared=lambda: geometry.t_shared)
     factored = solve_by(system, shift)
     probe = _probe(n, dtype)

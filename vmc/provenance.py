@@ -51,13 +51,16 @@ def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def collect(*, seed: int, job_folder: Path, files: Iterable[Path]) -> dict[str, Any]:
+def collect(
+    *, seed: int, job_folder: Path, files: Iterable[Path], n_devices: int
+) -> dict[str, Any]:
     """Provenance of a run that starts now; JAX must be set up.
 
     Args:
         seed: the run's seed.
         job_folder: folder that relative paths of the job start from.
         files: the user's own files that the job names.
+        n_devices: those that the run uses.
     """
     import jax
 
@@ -79,7 +82,7 @@ def collect(*, seed: int, job_folder: Path, files: Iterable[Path]) -> dict[str, 
             "cores": len(os.sched_getaffinity(0)),
             "backend": jax.default_backend(),
             "device": devices[0].device_kind,
-            "n_devices": len(devices),
+            "n_devices": n_devices,
             "n_processes": jax.process_count(),
         },
         "openblas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),

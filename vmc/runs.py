@@ -229,7 +229,10 @@ def open_log(
 def start_log(built: Built, folder: Path) -> runlog.RunLog:
     """The run file of a new run, with its provenance."""
     where = provenance.collect(
-        seed=built.job.seed, job_folder=built.job.folder, files=built.files
+        seed=built.job.seed,
+        job_folder=built.job.folder,
+        files=built.files,
+        n_devices=built.vmc._mesh.size,
     )
     where |= {"n_sites": built.n_sites, "n_parameters": built.vmc.n_parameters}
     return runlog.RunLog.create(folder, built.job, where)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.peers.workloads import WORKLOADS, Workload, best_ms, report
+from vmc.spread import offer_cores
 
 
 def job(work: Workload) -> Any:
@@ -38,6 +39,7 @@ def job(work: Workload) -> Any:
 def main(name: str, repeats: int) -> None:
     """Measure one workload."""
     jax.config.update("jax_enable_x64", True)
+    offer_cores()  # as the command line does
     import vmc
     from vmc import distributed, provenance
     from vmc.distributed import BY_WALKER, REPLICATED

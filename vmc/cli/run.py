@@ -75,7 +75,8 @@ def finish(
     folder = session.folder
     assert folder is not None
     console.note(headline(session.built, folder))
-    console.note(describe(layout, session.built.sampler.n_chains))
+    built = session.built
+    console.note(describe(layout, built.sampler.n_chains, built.vmc._mesh.size))
     known = len(session.warnings)
     console.warn(session.warnings)
     try:
