@@ -86,7 +86,7 @@ print(layout.n_devices, size(1.0), size(1e12))
     ("given", "found"),
     [
         ({}, "3 3 1"),
-        ({"JAX_NUM_CPU_DEVICES": "2"}, "2 2 1"),
+        ({"JAX_NUM_CPU_DEVICES": "2"}, "2 2 2"),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, "2 2 2"),
     ],
     ids=["offered", "number", "forced"],

@@ -26,14 +26,15 @@ from vmc.flops import count
 WORK = 1e7
 #: Share of the machine's memory that the copies of all devices may take together.
 MEMORY = 0.25
-_FORCED = "xla_force_host_platform_device_count"
+#: How a user sets the number of devices: then a job has exactly these.
+NUMBER, _FORCED = "JAX_NUM_CPU_DEVICES", "xla_force_host_platform_device_count"
 
 
 def offer_cores() -> None:
     """Let every core of this process be a device; before JAX looks for devices.
 
-    Does nothing where the user has set their number (JAX_NUM_CPU_DEVICES or
-    XLA_FLAGS), or JAX has been used already.  A job takes of them what pays.
+    Does nothing where the user has set their number, or JAX has been used already.  A
+    job takes of them what pays.
     """
     if jax.config.jax_num_cpu_devices > 0 or _FORCED in os.environ.get("XLA_FLAGS", ""):
         return
@@ -43,7 +44,8 @@ def offer_cores() -> None:
 
 def offered() -> bool:
     """Whether the devices are cores that a job need not take."""
-    return jax.config.jax_num_cpu_devices > 0 and jax.default_backend() == "cpu"
+    by_user = NUMBER in os.environ or jax.default_backend() != "cpu"
+    return jax.config.jax_num_cpu_devices > 0 and not by_user
 
 
 def mesh_for(
