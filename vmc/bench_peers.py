@@ -31,7 +31,11 @@ from vmc.sweep import write_text
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "benchmarks" / "peers"
 #: Peer -> its script, and the label of its results.
-PEERS = {"netket": ("netket_cell.py", "netket-rbm")}
+PEERS = {
+    "netket": ("netket_cell.py", "netket-rbm"),
+    "quantax": ("quantax_cell.py", "quantax-rbm"),
+    "jvmc": ("jvmc_cell.py", "jvmc-rbm"),
+}
 #: Samples per step, and of the final measurement.
 N_SAMPLES, MEASURE = 1024, 65536
 #: Seconds beyond the budget after which a peer is given up.

@@ -24,7 +24,11 @@ from typing import Any
 from workloads import WORKLOADS
 
 HERE = Path(__file__).resolve().parent
-SIDES = {"netket": "netket_side.py"}
+SIDES = {
+    "netket": "netket_side.py",
+    "quantax": "quantax_side.py",
+    "jvmc": "jvmc_side.py",
+}
 #: Standard errors that the two energies may differ by.
 AGREE = 5.0
 

@@ -11,8 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import jax
 import netket as nk
-import numpy as np
-from workloads import WORKLOADS, Workload, best_ms, report
+from workloads import WORKLOADS, Workload, best_ms, mean_of, serve
 
 #: Settings that are tried: chunk of the local energies, Hamiltonian in the form that
 #: its constructor gives or as Pauli strings, SR in sample space computed from a stored
@@ -28,12 +27,14 @@ BURN_IN, ESTIMATES = 20, 8
 def settings(work: Workload) -> list[tuple[Any, ...]]:
     """All that matter for what is timed: (chunk, form, on the fly, chains)."""
     local, step = "local_energies" in work.parts, "step" in work.parts
+    # More chains than samples would give more samples.
+    chains = [min(number, work.n_samples) for number in CHAINS]
     return list(
         itertools.product(
             CHUNKS if local else CHUNKS[:1],
             FORMS if local and not step else FORMS[:1],
             ON_THE_FLY if step else ON_THE_FLY[:1],
-            CHAINS if step or "sampling" in work.parts else CHAINS[:1],
+            chains if step or "sampling" in work.parts else chains[:1],
         )
     )
 
@@ -121,10 +122,7 @@ def estimated(state: Any, hamiltonian: Any, factor: float, n: int) -> dict[str, 
     for _ in range(n):
         state.reset()
         means.append(factor * state.expect(hamiltonian).mean.real)
-    return {
-        "mean": float(np.mean(means)),
-        "error": float(np.std(means, ddof=1) / np.sqrt(n)),
-    }
+    return mean_of(means)
 
 
 def measure(
@@ -161,20 +159,12 @@ def measure(
 def main(name: str, repeats: int, setting: str) -> None:
     """Measure one setting, or all of them."""
     work = WORKLOADS[name]
-    every = settings(work)
-    chosen = every if setting == "all" else [every[int(setting)]]
-    rows = []
-    for one in chosen:
-        try:
-            rows.append(
-                measure(work, repeats, *one, 0 if setting == "all" else ESTIMATES)
-            )
-        except Exception as error:  # a setting that the peer cannot do is a row too
-            rows.append(
-                {"settings": str(one), "error": f"{type(error).__name__}: {error}"}
-            )
+
+    def row(one: tuple[Any, ...], energy: bool) -> dict[str, Any]:
+        return measure(work, repeats, *one, ESTIMATES if energy else 0)
+
     versions = {"netket": nk.__version__, "jax": jax.__version__}
-    report(rows=rows, versions=versions)
+    serve(setting, settings(work), row, versions)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,3 +93,37 @@ def best_ms(function: Callable[[], Any], repeats: int, warm: int = 2) -> float:
 def report(**values: Any) -> None:
     """Print the line that `compare` reads."""
     print("RESULT " + json.dumps(values), flush=True)
+
+
+def mean_of(estimates: Sequence[float]) -> dict[str, float]:
+    """Mean of estimates of the energy, and its standard error."""
+    return {
+        "mean": float(np.mean(estimates)),
+        "error": float(np.std(estimates, ddof=1) / np.sqrt(len(estimates))),
+    }
+
+
+def serve(
+    setting: str,
+    every: Sequence[Any],
+    measure: Callable[[Any, bool], dict[str, Any]],
+    versions: dict[str, str],
+) -> None:
+    """A peer's side: measure one setting, or all of them without an energy.
+
+    Args:
+        setting: number of a setting, or "all".
+        every: the settings.
+        measure: the row of a setting; whether the energy is asked for.
+        versions: of the programs.
+    """
+    chosen = every if setting == "all" else [every[int(setting)]]
+    rows = []
+    for one in chosen:
+        try:
+            rows.append(measure(one, setting != "all"))
+        except Exception as error:  # a setting that the peer cannot do is a row too
+            rows.append(
+                {"settings": str(one), "error": f"{type(error).__name__}: {error}"}
+            )
+    report(rows=rows, versions=versions)
