@@ -71,6 +71,10 @@ def test_what_cannot_be_started_from(earlier: Path, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="has 6 sites .* this job 8"):
         sizes = {"size": [8]}
         vmc.build(job(ansatz=MPS, lattice=sizes, run=start)).first_state()
+    # Before there is a folder.
+    with pytest.raises(JobError, match="Only an ansatz whose norm is known"):
+        vmc.run(job(ansatz={"name": "jastrow"}, run=start), out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     with pytest.raises(JobError, match="there is no run directory"):
         nowhere = {"start_from": str(tmp_path / "x")}
         vmc.build(job(ansatz=MPS, run=nowhere)).first_state()

@@ -30,8 +30,9 @@ from vmc.chunking import chunk_size, default_budget
 from vmc.distributed import REPLICATED
 from vmc.driver import VMC
 from vmc.earlier import (
-    carries_over,
+    Earlier,
     check_space,
+    check_start,
     open_run,
     projection_cost,
     start_params,
@@ -109,17 +110,28 @@ class Built:
         )
         return {"energy": energy, "source": "exact diagonalisation, same symmetry"}
 
+    def start_from(self) -> Earlier | None:
+        """The earlier run that the first parameters come from, if the job names one.
+
+        Raises:
+            JobError: it cannot be used.
+        """
+        if self.job.run.start_from is None:
+            return None
+        earlier = open_run(self.job.run.start_from, self.job.folder)
+        space = self.hamiltonian.space
+        check_start(earlier, self.job, self.problem, self.wavefunction, space)
+        return earlier
+
     def first_state(self) -> VMCState:
         """The state at step 0, near an earlier run if the job names one.
 
         Raises:
             JobError: the earlier run cannot be used.
         """
-        if self.job.run.start_from is None:
+        earlier = self.start_from()
+        if earlier is None:
             return self.vmc.init()
-        earlier = open_run(self.job.run.start_from, self.job.folder)
-        if not carries_over(earlier, self.job, self.wavefunction):
-            check_space(earlier, self.hamiltonian.space)
         key = derive(root_key(self.job.seed), Purpose.PARAMS)
         mine = (self.job, self.problem, self.wavefunction)
         return self.vmc.init(start_params(earlier, *mine, key))

@@ -201,6 +201,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> tuple[Suite, list[str]]:
         raise JobError(f"{path}: {describe(error, Suite)}") from None
     except JobError as error:
         text = str(error).replace("no job file", "no suite file")
+        if path.suffix != ".toml" and not path.exists():
+            text = f"{text}; a suite is a file, as benchmarks/suites/{path.name}.toml"
         raise JobError(text) from None
 
 

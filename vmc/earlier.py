@@ -134,6 +134,11 @@ def open_run(reference: str, folder: Path) -> Earlier:
     return Earlier(path, job, system, problem, wavefunction, params)
 
 
+def _kind(space: Any) -> str:
+    dims = " or ".join(str(d) for d in sorted(set(space.local_dims)))
+    return f"{space.n_sites} sites of {dims} states each"
+
+
 def check_space(earlier: Earlier, space: Any) -> None:
     """Refuse a run on another space.
 
@@ -143,9 +148,8 @@ def check_space(earlier: Earlier, space: Any) -> None:
     theirs = earlier.system.hamiltonian.space
     if theirs.local_dims != space.local_dims:
         raise JobError(
-            f"the run {earlier.folder} has {theirs.n_sites} sites of local dimensions "
-            f"{sorted(set(theirs.local_dims))}, this job {space.n_sites} of "
-            f"{sorted(set(space.local_dims))}: its samples do not fit. Only parameters "
+            f"the run {earlier.folder} has {_kind(theirs)}, this job {_kind(space)}: "
+            "its samples do not fit. Only parameters "
             "of the same shapes, as those of a cnn of the same depth, channels and "
             "kernel_size, can start a run on another lattice"
         )
@@ -183,6 +187,16 @@ def start_params(
     Raises:
         JobError: the ansatz is another one, and its norm is not known.
     """
+    taken = _taken(earlier, job, problem, wavefunction, key)
+    if taken is not None:
+        return taken
+    return fit(wavefunction, draw(earlier, derive(key, Purpose.DIRECT)), key).params
+
+
+def _taken(
+    earlier: Earlier, job: Job, problem: Problem, wavefunction: WaveFunction, key: Key
+) -> Params | None:
+    """The earlier parameters in the sizes of now; None: they have to be fitted."""
     wanted = jax.eval_shape(wavefunction.init, jax.random.key(0))
     if _shapes(earlier.params) == _shapes(wanted):
         return earlier.params
@@ -195,7 +209,28 @@ def start_params(
             "than this job. Only an ansatz whose norm is known (mps, ttn, convac, cp, "
             "rac of depth 1) can be fitted to it; take one of these, or the same ansatz"
         )
-    return fit(wavefunction, draw(earlier, derive(key, Purpose.DIRECT)), key).params
+    return None
+
+
+def check_start(
+    earlier: Earlier, job: Job, problem: Problem, wavefunction: WaveFunction, space: Any
+) -> None:
+    """Refuse a run that a job cannot start from; arguments as in `start_params`.
+
+    Args:
+        earlier: the earlier run.
+        job: the resolved job.
+        problem: what its ansatz knows.
+        wavefunction: its ansatz.
+        space: its configurations.
+
+    Raises:
+        JobError: sites or local dimensions differ, or the ansatz is another one whose
+            norm is not known.
+    """
+    if not carries_over(earlier, job, wavefunction):
+        check_space(earlier, space)
+    _taken(earlier, job, problem, wavefunction, jax.random.key(0))
 
 
 def _shapes(params: Params) -> Any:

@@ -43,6 +43,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         others = [p.name for p in path.parent.glob("*.toml")]
+        others = [name for name in others if name != "pyproject.toml"]
         hint = suggest(path.name, others) if others else ""
         raise JobError(f"there is no job file {path}{hint}") from None
     except IsADirectoryError:

@@ -195,7 +195,8 @@ def start(
     cluster.refuse_unjoined()
     check_same(job)
     built = build(job)
-    # What cannot be measured is refused before the run, not at its end.
+    built.start_from()
+    # What cannot be measured or used is refused before there is a run.
     observables_run.plan(built, job.measure.observables)
     cluster.check_same({"files": json.dumps(provenance.file_hashes(built.files))})
     if not keep:

@@ -125,6 +125,10 @@ def test_a_bad_file_says_where(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     with pytest.raises(JobError, match=r"there is no suite file .*s\.toml"):
         load(path)
+    (tmp_path / "pyproject.toml").touch()
+    with pytest.raises(JobError, match=r"as benchmarks/suites/quick\.toml") as caught:
+        load(tmp_path / "quick")
+    assert "pyproject" not in str(caught.value)
     path.write_text('name = "s"\nproblem = ["a"]\nansatze = ["rbm"]\n')
     with pytest.raises(JobError, match="problems") as caught:
         load(path)
