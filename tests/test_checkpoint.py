@@ -14,8 +14,9 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vmc import checkpoint
+from vmc import checkpoint, healing
 from vmc.base import WALKERS, VMCState
+from vmc.driver import Control
 from vmc.errors import CheckpointError
 
 TEXTS: dict[str, Any] = {"job": {"seed": 1}, "provenance": {"started": "now"}}
@@ -164,3 +165,23 @@ def test_foreign_and_newer_files_are_refused(tmp_path: Path) -> None:
         checkpoint.peek(foreign)
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         checkpoint.peek(tmp_path / "checkpoint-2.h5")
+
+
+def test_schema_2_knew_nothing_of_damping(tmp_path: Path) -> None:
+    state = a_state()
+    known = healing.start(state.params, state.opt_state, state.chains, np.float64)
+    known = known._replace(caution=np.asarray(4.0))
+    new = state._replace(control=Control(np.zeros((2, 4)), known))
+    old = known._replace(damping=None, uneven=None)
+    path = write(tmp_path, state._replace(control=Control(np.zeros((2, 4)), old)))
+    with pytest.raises(CheckpointError, match="missing: control/healing/damping"):
+        checkpoint.load(path, new)
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema"] = 2
+    found = checkpoint.load(path, new).control.healing
+    assert found.damping is None and found.caution == 4
+    whole = healing.completed(found)
+    assert jax.tree.structure(whole) == jax.tree.structure(known)
+    assert whole.damping.factor == 1 and np.isnan(whole.damping.slope)
+    assert whole.uneven == 0, "parameters that have been moved are not random"
+    assert healing.completed(whole) is whole

@@ -20,6 +20,7 @@ LAYERS = [
     {"metropolis", "samplers", "independent", "tempering", "surrogate"}
     | {"estimators", "factors", "geometry"},
     {"precondition", "optimizers", "healing", "walkers", "penalties", "step"}
+    | {"damping", "starts"}
     | {"observables", "observables_operators", "observables_states"}
     | {"observables_correlations", "swap", "swap_ratio"}
     | {"extrapolate"},

@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_ansatz_names_its_leaves(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("attribute", "value", "message"),
     [
-        ("schema", 3, "schema 3, which is newer than 2"),
+        ("schema", 4, "schema 4, which is newer than 3"),
         ("format", "netket", "not a checkpoint of this program"),
     ],
 )

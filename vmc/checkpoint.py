@@ -26,7 +26,7 @@ import numpy as np
 from vmc.errors import CheckpointError
 
 FORMAT = "vmc-checkpoint"
-SCHEMA = 2
+SCHEMA = 3
 KEPT = 2
 
 _NAME = re.compile(r"checkpoint-(\d+)\.h5")
@@ -273,10 +273,19 @@ def load(path: Path, template: Any) -> Any:
             message names the leaves that are missing, extra or misshapen.
     """
     with open_checkpoint(path) as file:
-        if file.attrs["schema"] == 1:  # which knew nothing of earlier good points
-            control = template.control._replace(healing=None)
-            template = template._replace(control=control)
+        template = _of_schema(template, int(file.attrs["schema"]))  # type: ignore[arg-type]
         return read_tree(file["state"], template, str(path))  # type: ignore[arg-type]
+
+
+def _of_schema(template: Any, schema: int) -> Any:
+    """The template without what an older schema did not know: None, see `load`."""
+    control = template.control
+    if schema == 1:  # nothing of earlier good points
+        control = control._replace(healing=None)
+    elif schema == 2 and control.healing is not None:  # only how to step back
+        known = control.healing._replace(damping=None, uneven=None)
+        control = control._replace(healing=known)
+    return template._replace(control=control)
 
 
 def read_tree(group: h5py.Group, template: Any, source: str) -> Any:

@@ -54,6 +54,7 @@ COLUMNS = (
     "rank",
     "rejected",
     "replaced",
+    "shrunk",
     "seconds",
 )
 
@@ -67,7 +68,7 @@ class Control(NamedTuple):
         window: mean local energy of each chain in the last good steps,
             (at most `WINDOW`, n_chains).
         healing: the last good point and how things went since; see `vmc.healing`.
-            None, from a checkpoint that lacks it: starts anew, see `VMC.trusting`.
+            None, from a checkpoint that lacks it: see `VMC.completed`.
     """
 
     window: np.ndarray
@@ -210,14 +211,25 @@ class VMC:
         chains = self._measurement.thermalised(params, chains, key, self.burn_in)
         window = np.zeros((0, self.sampler.n_chains))
         step, control = np.zeros((), np.int32), Control(window, None)
-        return self.trusting(VMCState(step, params, opt_state, chains, key, control))
+        state = VMCState(step, params, opt_state, chains, key, control)
+        return self.trusting(state, random=given is None)
 
-    def trusting(self, state: VMCState) -> VMCState:
-        """The state as one that is good: a bad step will return to it."""
+    def trusting(self, state: VMCState, *, random: bool = False) -> VMCState:
+        """The state as one that is good, which a bad step will return to.
+
+        ``random`` parameters may be made smaller first, see `vmc.starts`.
+        """
         dtype = np.dtype(real_dtype(self.precision))
         here = (state.params, state.opt_state, state.chains)
-        known = healing.start(*here, dtype)
+        known = healing.start(*here, dtype, random=random)
         return state._replace(control=state.control._replace(healing=known))
+
+    def completed(self, state: VMCState) -> VMCState:
+        """The state with what a checkpoint of an earlier version lacks."""
+        if state.control.healing is None:
+            return self.trusting(state)
+        whole = healing.completed(state.control.healing)
+        return state._replace(control=state.control._replace(healing=whole))
 
     def advance(self, state: VMCState, n_steps: int) -> tuple[VMCState, Records]:
         """Up to ``n_steps`` steps in one dispatch, which ends at a fixed step.
@@ -240,8 +252,7 @@ class VMC:
         if n_steps < 1:
             raise JobError(f"n_steps is {n_steps}; a dispatch has at least one step")
         step = int(state.step)
-        size = self.steps_per_dispatch
-        n = min(n_steps, (step // size + 1) * size - step)
+        n = min(n_steps, -step % self.steps_per_dispatch or self.steps_per_dispatch)
         started = time.perf_counter()
         out = self._dispatch(
             self._placed_hamiltonian,
@@ -257,14 +268,9 @@ class VMC:
         done = n if bool(carry.good) else int(rows["ok"].argmin())
         means = np.asarray(chain_means)[:done]
         records, window = self._records(state, rows, means, done, seconds)
-        state = VMCState(
-            np.asarray(step + done, np.int32),
-            carry.params,
-            carry.opt_state,
-            carry.chains,
-            state.key,
-            Control(window, carry.healing),
-        )
+        here = (carry.params, carry.opt_state, carry.chains)
+        now, control = np.asarray(step + done, np.int32), Control(window, carry.healing)
+        state = VMCState(now, *here, state.key, control)
         if not bool(agree):
             raise NumericalError(
                 f"after step {step + done} the parameters differ between devices: "
@@ -280,10 +286,10 @@ class VMC:
 
     def _carry(self, state: VMCState) -> Carry:
         """What the first step of a dispatch starts from."""
-        if state.control.healing is None:
-            state = self.trusting(state)
         point = (state.params, state.opt_state, state.chains)
-        return Carry(*point, state.control.healing, np.asarray(True))
+        known = self.completed(state).control.healing
+        assert known is not None
+        return Carry(*point, known, np.asarray(True))
 
     def _records(
         self,
@@ -300,7 +306,7 @@ class VMC:
             with np.errstate(invalid="ignore", over="ignore"):  # rejected steps
                 spread = np.std(means, axis=1, ddof=1)
             records["error"] = spread / math.sqrt(n_chains)
-        good = records["rejected"] == 0
+        good = (records["rejected"] == 0) & (records["shrunk"] == 0)
         history = np.concatenate([state.control.window, means[good]])
         # One look per step at the window of good ones that ends there, so that the
         # logged numbers do not depend on where a run was cut and resumed.
@@ -308,8 +314,7 @@ class VMC:
         looks = [stats.pooled(history[max(0, n - WINDOW) : n]) for n in stops]
         records["r_hat"] = np.array([look.r_hat for look in looks])
         records["tau"] = np.array([look.tau for look in looks])
-        first = int(state.step)
-        records["step"] = np.arange(first + 1, first + done + 1)
+        records["step"] = int(state.step) + np.arange(1, done + 1)
         records["seconds"] = np.full(done, seconds)
         return {name: records[name] for name in COLUMNS}, history[-WINDOW:]
 

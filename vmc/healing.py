@@ -10,7 +10,9 @@ diagonal shift and a shorter step.  An update that is not finite is not taken, w
 same consequences.  Care goes down again over good steps; after more than `RETRIES`
 failures without a new good point in between, the run ends.
 
-Everything happens inside the traced step, from numbers that all devices have.
+Everything happens inside the traced step, from numbers that all devices have.  Steps
+that are too long without being bad are the business of `vmc.damping`, and random first
+parameters that no walker gets away from that of `vmc.starts`.
 
 A healthy run hardly ever trips over it.  A point of energy E, standard error err and
 local-energy variance V shows that the run can be below U = E + sqrt(V) + 4 err +
@@ -49,6 +51,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from vmc import damping
 from vmc.base import Params
 
 #: Factor on the diagonal shift after a failure; the step is shortened by its root.
@@ -95,6 +98,10 @@ class Healing(NamedTuple):
         params: parameters of the last good point.
         opt_state: the optimiser's state there.
         chains: walkers there, after its samples.
+        damping: how far the model of a step is trusted.  None, from a checkpoint that
+            lacks it: starts anew, see `completed`.
+        uneven: J of random parameters before they were shrunk, see `vmc.starts`;
+            infinite before the first look, 0 once it is over or if there is none.
     """
 
     caution: Any
@@ -110,6 +117,8 @@ class Healing(NamedTuple):
     params: Params
     opt_state: Any
     chains: Any
+    damping: Any = None
+    uneven: Any = None
 
 
 class Seen(NamedTuple):
@@ -130,7 +139,9 @@ class Seen(NamedTuple):
     sound: Array
 
 
-def start(params: Params, opt_state: Any, chains: Any, dtype: Any) -> Healing:
+def start(
+    params: Params, opt_state: Any, chains: Any, dtype: Any, *, random: bool = False
+) -> Healing:
     """Nothing has gone wrong yet; there is no better point to return to.
 
     Args:
@@ -138,6 +149,7 @@ def start(params: Params, opt_state: Any, chains: Any, dtype: Any) -> Healing:
         opt_state: the optimiser's state there.
         chains: walkers.
         dtype: of the numbers, as `vmc.step.real_dtype` gives it.
+        random: whether ``params`` are random numbers, which `vmc.starts` may shrink.
     """
     zero = np.zeros((), dtype)
     return Healing(
@@ -154,7 +166,23 @@ def start(params: Params, opt_state: Any, chains: Any, dtype: Any) -> Healing:
         params=params,
         opt_state=opt_state,
         chains=chains,
+        damping=damping.start(params, dtype),
+        uneven=np.full((), np.inf if random else 0.0, dtype),
     )
+
+
+def completed(healing: Healing) -> Healing:
+    """With what older checkpoints lack."""
+    if healing.damping is not None:
+        return healing
+    dtype = np.dtype(healing.caution.dtype)
+    begin = damping.start(healing.params, dtype)
+    return healing._replace(damping=begin, uneven=np.zeros((), dtype))
+
+
+def total_caution(healing: Healing) -> Array:
+    """Factor on the diagonal shift: after failures, and from damping."""
+    return jnp.minimum(healing.caution * healing.damping.factor, MOST_CAUTION)
 
 
 def is_good(

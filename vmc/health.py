@@ -258,7 +258,16 @@ def _repaired() -> list[Check]:
         "psi almost vanishes there; energies leave them out, and a step with more than "
         "a tenth of them is bad",
     )
-    return [rejected, replaced]
+    shrunk = Check(
+        "shrunk",
+        1,
+        lambda spans: spans[:, 0] > 0,
+        "|psi|^2 of the random first parameters was a few peaks, and they were halved",
+        (np.nanmax, "at most"),
+        "walkers do not get away from such peaks; a smaller scale of the first "
+        "parameters (ansatz.init_scale, where there is one) would avoid it",
+    )
+    return [rejected, replaced, shrunk]
 
 
 def final_warnings(estimate: Estimate | None, n_chains: int) -> list[str]:

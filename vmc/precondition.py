@@ -13,7 +13,9 @@ kernel form (minSR, arXiv:2302.01941) in sample space; they agree exactly and th
 cheaper one is chosen by shape.  SPRING (arXiv:2401.10190) adds momentum to either,
 MARCH (arXiv:2507.02644) a scale for every parameter as well.
 
-Whoever drives the optimiser may ask for ``caution``, a factor on the shift.
+Whoever drives the optimiser may ask for ``caution``, a factor on the shift: that of
+`vmc.healing` after bad steps, times that of `vmc.damping` where steps overshoot.  It is
+at least 1, so that an `AutoShift` is never lower than the noise allows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often a run was repaired: rejected steps and replaced walkers.
+"""How often a run was repaired: steps rejected, walkers replaced, parameters shrunk.
 
 Loads neither JAX nor NumPy.
 """
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: Columns of the series that count what was repaired.
-REPAIRS = ("rejected", "replaced")
+REPAIRS = ("rejected", "replaced", "shrunk")
 
 
 def repairs(series: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Rejected steps and replaced walkers of a part of a series.
+    """Repairs of each kind in a part of a series.
 
     Args:
         series: per-step columns; those of older runs do not count them.
@@ -25,7 +25,11 @@ def repairs(series: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def repairs_text(counts: Mapping[str, Any]) -> str:
-    """Rejected steps and replaced walkers, where there are any, in a few words."""
-    shown = {"rejected": "rejected steps", "replaced": "replaced walkers"}
+    """Repairs of each kind, where there are any, in a few words."""
+    shown = {
+        "rejected": "rejected steps",
+        "replaced": "replaced walkers",
+        "shrunk": "halved first parameters",
+    }
     parts = [f"{shown[name]} {counts[name]}" for name in REPAIRS if counts.get(name)]
     return ", ".join(parts)

@@ -28,6 +28,7 @@ class Info(NamedTuple):
         result: the report, in the last Info only.
         rejected: bad steps that were taken back so far, see `vmc.healing`.
         replaced: walkers that were replaced so far, see `vmc.walkers`.
+        shrunk: how often random parameters were halved, see `vmc.starts`.
     """
 
     step: int
@@ -40,6 +41,7 @@ class Info(NamedTuple):
     result: Result | None = None
     rejected: int = 0
     replaced: int = 0
+    shrunk: int = 0
 
     def last(self, column: str) -> float:
         """Last value of a column of this dispatch; nan if there is none."""

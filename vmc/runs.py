@@ -129,9 +129,7 @@ def restore(folder: Path, built: Built) -> tuple[VMCState, checkpoint.Saved]:
         )
     vmc = built.at(saved.step).vmc
     state = checkpoint.load(saved.path, vmc.init())
-    if state.control.healing is None:
-        state = vmc.trusting(state)
-    return state, saved
+    return vmc.completed(state), saved
 
 
 def load(folder: str | Path) -> Run:
@@ -195,9 +193,9 @@ def start(
     cluster.refuse_unjoined()
     check_same(job)
     built = build(job)
-    built.start_from()
     # What cannot be measured or used is refused before there is a run.
     observables_run.plan(built, job.measure.observables)
+    built.start_from()
     cluster.check_same({"files": json.dumps(provenance.file_hashes(built.files))})
     if not keep:
         return Session(built, stop=stop)

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
+from jax import Array, lax
 
-from vmc import distributed, healing
+from vmc import damping, distributed, healing, starts
 from vmc.base import (
     Hamiltonian,
     Key,
@@ -49,6 +49,7 @@ TRACED = (
     "rank",
     "rejected",
     "replaced",
+    "shrunk",
     "ok",
 )
 
@@ -128,7 +129,7 @@ class Step:
         gradient = _first_order_gradient(
             self.wavefunction, carry.params, samples.sigma, geometry
         )
-        caution = carry.healing.caution
+        caution = healing.total_caution(carry.healing)
         optimizer = optax.with_extra_args_support(self.optimizer)
         updates, opt_state = optimizer.update(
             gradient, carry.opt_state, carry.params, geometry=geometry, caution=caution
@@ -140,13 +141,15 @@ class Step:
         if geometry.was_used:
             gradient = jax.tree.map(lambda f: 2 * f, geometry.force)
         chain_means, seen, drift = self._look(samples, geometry, variance)
+        kl = _from_state(opt_state, "kl") / caution
+        slopes = _slopes(carry, gradient, updates, kl, geometry)
         row = {
             "energy": seen.energy,
             "variance": variance,
             "acceptance": seen.acceptance,
             "grad_norm": _norm(gradient),
             "update_norm": _norm(updates),
-            "kl": _from_state(opt_state, "kl") / caution,
+            "kl": kl,
             "diag_shift": _from_state(opt_state, "diag_shift"),
             "condition": _from_state(opt_state, "condition"),
             "learning_rate": _rate(self.learning_rate, step),
@@ -160,11 +163,31 @@ class Step:
         verdict = healing.is_good(
             carry.healing, seen, n_moves, n_moves * self.sampler.n_chains
         )
-        carry, row["rejected"] = _next(carry, after, seen, *verdict, finite, step)
-        row["ok"] = carry.good
+        uneven, shrinks = self._uneven(hamiltonian, carry, derive(root, step, 1))
+        instead = _shrunk(carry, samples.chains, uneven, step)
+        carry, rejected = _next(carry, after, seen, *verdict, finite, step, slopes)
+        carry = either(shrinks, instead, carry)
+        row["rejected"], row["shrunk"] = rejected & ~shrinks, shrinks
+        row["ok"] = jnp.asarray(carry.good)
         dtype = real_dtype(self.precision)
         numbers = [row[name].astype(dtype) for name in TRACED]
         return carry, jnp.stack(numbers), chain_means.reshape(-1).astype(dtype)
+
+    def _uneven(
+        self, hamiltonian: Hamiltonian, carry: Carry, key: Key
+    ) -> tuple[Array, Array]:
+        """J of random parameters, and whether they are to be shrunk."""
+        before, space = carry.healing.uneven, hamiltonian.space
+        n_local = self.sampler.n_chains // distributed.n_devices()
+
+        def look(params: Params) -> Array:
+            found = starts.unevenness(self.wavefunction, params, space, key, n_local)
+            return found.astype(before.dtype)
+
+        found = lax.cond(
+            before > 0, look, lambda params: jnp.zeros_like(before), carry.params
+        )
+        return found, starts.is_uneven(found, before, space.n_sites)
 
     def _draw(self, hamiltonian: Hamiltonian, carry: Carry, key: Key) -> Samples:
         """Samples of |psi|^2 and their local energies, with the penalties."""
@@ -232,6 +255,7 @@ def _next(
     proved: Array,
     finite: Array,
     step: Array,
+    slopes: damping.Slopes,
 ) -> tuple[Carry, Array]:
     """Go on, or back to the last good point; and whether it was back.
 
@@ -243,6 +267,7 @@ def _next(
         proved: whether it is worth returning to.
         finite: whether the update is.
         step: number of steps before this one.
+        slopes: along the step that led here and along the new one.
     """
     known = carry.healing
     here = (carry.params, carry.opt_state, after[2])
@@ -253,11 +278,27 @@ def _next(
     back = (params, healing.counted(opt_state, step + 1), chains)
     params, opt_state, chains = either(proved, here, last)
     new, goes_on = healing.judged(healing.remembered(known, seen, stays), stays, taken)
-    new = new._replace(params=params, opt_state=opt_state, chains=chains)
+    new = new._replace(
+        params=params,
+        opt_state=opt_state,
+        chains=chains,
+        damping=damping.learned(known.damping, slopes, carry.params, stays, taken),
+        uneven=jnp.zeros_like(known.uneven),
+    )
     params, opt_state, chains = either(taken, after, back)
     there = Carry(params, opt_state, chains, new, carry.good & goes_on)
     # Who has given up stays where he is.
     return either(carry.good, there, carry), ~taken
+
+
+def _shrunk(carry: Carry, chains: Any, uneven: Array, step: Array) -> Carry:
+    """The run starts once more, from smaller parameters."""
+    params = starts.shrunk(carry.params)
+    opt_state = healing.counted(carry.opt_state, step + 1)
+    known = carry.healing._replace(
+        params=params, opt_state=opt_state, chains=chains, uneven=uneven
+    )
+    return Carry(params, opt_state, chains, known, carry.good)
 
 
 def _first_order_gradient(
@@ -271,6 +312,20 @@ def _first_order_gradient(
     out = weighted_scores(wavefunction, params, sigma, weights)
     out = distributed.total(out)
     return jax.tree.map(lambda g, p: g.astype(p.dtype), out, params)
+
+
+def _slopes(
+    carry: Carry, gradient: Params, updates: Params, kl: Array, geometry: Geometry
+) -> damping.Slopes:
+    """Along the last step, and along the new one."""
+    last = jax.tree.map(jnp.subtract, carry.params, carry.healing.damping.last)
+    return damping.Slopes(
+        after=damping.slope(gradient, last),
+        before=damping.slope(gradient, updates),
+        kl=kl,
+        variance=geometry.variance,
+        size=geometry.n_independent,
+    )
 
 
 def _norm(tree: Any) -> Array:

@@ -46,7 +46,7 @@ def rows(first: int, n: int) -> dict[str, np.ndarray]:
     """Steps whose energy tells their number; the first ten compile."""
     step = np.arange(first, first + n)
     columns: dict[str, np.ndarray] = dict.fromkeys(COLUMNS, np.full(n, 0.25))
-    columns |= dict.fromkeys(("rejected", "replaced"), np.zeros(n))
+    columns |= dict.fromkeys(("rejected", "replaced", "shrunk"), np.zeros(n))
     return columns | {
         "step": step,
         "energy": -step / 10,
