@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 #: Bytes of one element, by XLA's names.
@@ -110,7 +112,7 @@ def worker(n_walkers: int) -> None:
     n = layout.n_devices
     weak = vmc.build(job("W1", n_walkers * n)).vmc
     state = weak.init()
-    path = jax.numpy.asarray([1, 1, 0]).astype("int32")
+    path = np.asarray([1, 1, 0], np.int32)
 
     def draws() -> Any:
         return weak._measurement.walk(state.params, state.chains, state.key, path, 16)

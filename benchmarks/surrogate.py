@@ -99,11 +99,14 @@ def look(parts: Any, state: Any, draws: int) -> dict[str, Any]:
             continue
         rows = sigma[0]
         found = energies(run._placed_hamiltonian, state.params, rows)
-        eloc.append(np.asarray(found).real)
+        eloc.append(np.real(np.asarray(found)))
         order.append((np.asarray(rows) @ signs) ** 2)
         accepted.append(float(info.acceptance))
     draw = float(np.median(seconds[20:]))
-    out = {"seconds_per_draw": draw, "acceptance": float(np.mean(accepted))}
+    out: dict[str, Any] = {
+        "seconds_per_draw": draw,
+        "acceptance": float(np.mean(accepted)),
+    }
     for name, rows in ("energy", eloc), ("order", order):
         tau = correlations(np.array(rows))
         n = parts.sampler.n_chains

@@ -36,7 +36,7 @@ from jax import Array
 
 from ansatze.ttn import ttn
 from vmc.base import Moves, Params, Problem, WaveFunction
-from vmc.geometry import _gram
+from vmc.factors import gram
 from vmc.space import spins
 from vmc.wavefunction import from_functions
 
@@ -119,13 +119,13 @@ def run(n_sites: int, bond: int, n_batch: int) -> Row:
     def kernel(w: Any) -> Callable[[], Array]:
         def gram(params: Any, sigma: Array) -> Array:
             leaves = jax.tree.leaves(w.scores(params, sigma), is_leaf=_is_factors)
-            return sum(one(f) for f in leaves)
+            return jnp.sum(jnp.stack([one(f) for f in leaves]), axis=0)
 
         compiled = jax.jit(gram)
         return lambda: compiled(params, sigma)
 
     def one(factors: tuple[Array, ...]) -> Array:
-        return _gram(factors, factors, conjugate=False).real
+        return gram(factors, factors, conjugate=False).real
 
     found["kernel O O^T"] = compare(kernel(slow), kernel(wf))
     return found

@@ -36,7 +36,7 @@ def offer_cores() -> None:
     Does nothing where the user has set their number, or JAX has been used already.  A
     job takes of them what pays.
     """
-    if jax.config.jax_num_cpu_devices > 0 or _FORCED in os.environ.get("XLA_FLAGS", ""):
+    if _number() > 0 or _FORCED in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # JAX has its devices
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
@@ -45,7 +45,12 @@ def offer_cores() -> None:
 def offered() -> bool:
     """Whether the devices are cores that a job need not take."""
     by_user = NUMBER in os.environ or jax.default_backend() != "cpu"
-    return jax.config.jax_num_cpu_devices > 0 and not by_user
+    return _number() > 0 and not by_user
+
+
+def _number() -> int:
+    """CPU devices that JAX was told to make; -1 if it was not told."""
+    return int(getattr(jax.config, "jax_num_cpu_devices", -1))
 
 
 def mesh_for(
