@@ -18,16 +18,18 @@ after / before > 1/2, both go back by `RELAX`.  These are the usual limits of a 
 region (Nocedal and Wright, Numerical Optimization, 4.1).
 
 F_(k+1) . d_k is the covariance of local energies with the scores along d, and d is
-from other samples: with d^H S d = K / 2 (`vmc.precondition.limit_kl`) its squared
-error is close to 2 K Var(E) / Ns, which a step that is too long exceeds by far.  Both
-tests count in these errors, with a memory of about three steps; the shift is raised
-for what is `ERRORS` of them off.  The slope before a step is from the samples that made
-it, and so exaggerated by their noise, by 2 eta d_eff Var(E) / Ns.  At the end of a run,
-where that is nearly all of it, the slope after is positive but small: noise alone
-raises no shift.
+from other samples: its error follows from the spread of their shares, and a step that
+is too long exceeds it by far.  (2 K Var(E) / Ns, with d^H S d = K / 2, would be its
+square if energies and scores knew nothing of one another.  Near nodes of psi both are
+large: on a frustrated lattice that was off so far that noise raised the shift a
+thousand times.)  The shift is raised at once for what is `ERRORS` of them beyond the
+limit: a step that is too long spoils the next ones, and one raise too many costs
+little.  The slope before a step is from the samples that made it, and so exaggerated by
+their noise, by 2 eta d_eff Var(E) / Ns.  At the end of a run, where that is nearly all
+of it, the slope after is positive but small: noise alone hardly raises the shift.
 
 The factor is one on what the schedule and the noise of a step ask for, and never below
-one.  Optimisers without a KL divergence are left alone.
+one.  Optimisers without scores are left alone.
 """
 
 from __future__ import annotations
@@ -49,12 +51,7 @@ MOST = RAISE**6
 #: Limits of after / before.
 OVERSHOOT, SHORT = -0.5, 0.5
 #: Standard errors beyond the limit.
-ERRORS = 4.0
-#: What a single step can say at most, in standard errors: that it was short, or long.
-#: Where steps overshoot, every other one may go back the same way and look short.
-LEAST_WORD, LAST_WORD = -6.0, 100.0
-#: Part of the sums that a step leaves.
-MEMORY = 0.7
+ERRORS = 2.0
 
 
 class Damping(NamedTuple):
@@ -64,22 +61,11 @@ class Damping(NamedTuple):
         factor: on the diagonal shift, >= 1.
         last: parameters before the last step.
         slope: of the energy along it, before it; nan if there was none.
-        kl: its KL divergence.
-        noise: of the local energies that it is from, Var(E) / Ns.
-        over: decaying sum of (after - OVERSHOOT before) / error, > 0 where steps are
-            too long.
-        short: of (after - SHORT before) / error, < 0 where they could be longer.
-        weight: of the squares of what entered the sums, each 1.
     """
 
     factor: Any
     last: Params
     slope: Any
-    kl: Any
-    noise: Any
-    over: Any
-    short: Any
-    weight: Any
 
 
 class Slopes(NamedTuple):
@@ -87,17 +73,13 @@ class Slopes(NamedTuple):
 
     Attributes:
         after: along the last step, at its end; means nothing if that was no step.
-        before: along the new step, at its start.
-        kl: KL divergence of the new step, or nan.
-        variance: of the local energies that the slopes are from.
-        size: number of those, infinite for full sums.
+        variance: of ``after``, 0 in full sums.
+        before: along the new step, at its start; nan where no step is to be judged.
     """
 
     after: Array
-    before: Array
-    kl: Array
     variance: Array
-    size: float
+    before: Array
 
 
 def start(params: Params, dtype: Any) -> Damping:
@@ -107,9 +89,7 @@ def start(params: Params, dtype: Any) -> Damping:
         params: parameters.
         dtype: of the numbers.
     """
-    zero, one = np.zeros((), dtype), np.ones((), dtype)
-    none = np.full((), np.nan, dtype)
-    return Damping(one, params, none, zero, zero, zero, zero, zero)
+    return Damping(np.ones((), dtype), params, np.full((), np.nan, dtype))
 
 
 def slope(gradient: Params, step: Params) -> Array:
@@ -139,26 +119,19 @@ def learned(
         new: whether the next samples are from the end of the new step.
     """
     dtype = damping.factor.dtype
-    after, before, kl, variance = (x.astype(dtype) for x in slopes[:4])
-    noise = variance / slopes.size
-    error = jnp.sqrt(2 * damping.kl * (noise + OVERSHOOT**2 * damping.noise))
+    after, variance, before = (x.astype(dtype) for x in slopes)
+    # That of the slope before the step is much the same.
+    error = jnp.sqrt((1 + OVERSHOOT**2) * variance)
     known = good & jnp.isfinite(damping.slope + after + error)
-    # No step; without errors (in full sums) the sign is certain.
+    # Without errors (in full sums) the sign is certain, unless there was no step.
     known &= (error > 0) | (damping.slope != 0)
-
-    def summed(old: Array, limit: float) -> Array:
-        off = (after - limit * damping.slope) / error
-        off = jnp.clip(jnp.nan_to_num(off, nan=0.0), LEAST_WORD, LAST_WORD)
-        return jnp.where(known, MEMORY * old + off, old)
-
-    over, short = summed(damping.over, OVERSHOOT), summed(damping.short, SHORT)
-    weight = jnp.where(known, MEMORY**2 * damping.weight + 1, damping.weight)
-    too_long = known & (over > ERRORS * jnp.sqrt(weight))
-    relax = jnp.where(short < 0, RELAX, EASE)
-    factor = jnp.where(known, jnp.maximum(damping.factor / relax, 1.0), damping.factor)
-    factor = jnp.where(too_long, jnp.minimum(RAISE * damping.factor, MOST), factor)
-    # The same evidence is not used twice.
-    sums = [jnp.where(too_long, 0.0, x) for x in (over, short, weight)]
+    too_long = after - OVERSHOOT * damping.slope > ERRORS * error
+    relax = jnp.where(after < SHORT * damping.slope, RELAX, EASE)
+    factor = jnp.where(
+        too_long,
+        jnp.minimum(RAISE * damping.factor, MOST),
+        jnp.maximum(damping.factor / relax, 1.0),
+    )
+    factor = jnp.where(known, factor, damping.factor)
     slope = jnp.where(new, before, jnp.nan)
-    numbers = [x.astype(dtype) for x in (factor, slope, kl, noise, *sums)]
-    return Damping(numbers[0], params, *numbers[1:])
+    return Damping(factor.astype(dtype), params, slope.astype(dtype))

@@ -200,6 +200,19 @@ class Geometry:
             mean = mean + jnp.sum(jnp.conj(x) * leaf)
         return self._rows((out - mean) * self.root)
 
+    def slope(self, vector: Params) -> tuple[Array, Array]:
+        """2 Re F^H v, real scalar, and its variance; that of full sums is 0.
+
+        From every sample's own share: near nodes of psi local energies and scores are
+        large together, and the product of their mean squares is far too small.
+        """
+        shares = 2 * jnp.sum((jnp.conj(self.eps) * self.apply(vector)).real, axis=0)
+        found, squares = distributed.total((jnp.sum(shares), jnp.sum(shares**2)))
+        if math.isinf(self.n_independent):
+            return found, jnp.zeros_like(found)
+        spread = jnp.maximum(squares - found**2 / self.n_samples, 0.0)
+        return found, spread * (self.n_samples / self.n_independent)
+
     def adjoint(self, rows: Array) -> Params:
         """Oc^H x for rows (1 or 2, B), summed over devices; a pytree like params."""
         x = self._unrows(rows) * self.root

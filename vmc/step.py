@@ -141,15 +141,14 @@ class Step:
         if geometry.was_used:
             gradient = jax.tree.map(lambda f: 2 * f, geometry.force)
         chain_means, seen, drift = self._look(samples, geometry, variance)
-        kl = _from_state(opt_state, "kl") / caution
-        slopes = _slopes(carry, gradient, updates, kl, geometry)
+        slopes = _slopes(carry, gradient, updates, geometry)
         row = {
             "energy": seen.energy,
             "variance": variance,
             "acceptance": seen.acceptance,
             "grad_norm": _norm(gradient),
             "update_norm": _norm(updates),
-            "kl": kl,
+            "kl": _from_state(opt_state, "kl") / caution,
             "diag_shift": _from_state(opt_state, "diag_shift"),
             "condition": _from_state(opt_state, "condition"),
             "learning_rate": _rate(self.learning_rate, step),
@@ -315,17 +314,14 @@ def _first_order_gradient(
 
 
 def _slopes(
-    carry: Carry, gradient: Params, updates: Params, kl: Array, geometry: Geometry
+    carry: Carry, gradient: Params, updates: Params, geometry: Geometry
 ) -> damping.Slopes:
-    """Along the last step, and along the new one."""
+    """Along the last step, and along the new one; none without natural gradients."""
+    if not geometry.was_used:
+        none = jnp.full_like(geometry.variance, jnp.nan)
+        return damping.Slopes(none, none, none)
     last = jax.tree.map(jnp.subtract, carry.params, carry.healing.damping.last)
-    return damping.Slopes(
-        after=damping.slope(gradient, last),
-        before=damping.slope(gradient, updates),
-        kl=kl,
-        variance=geometry.variance,
-        size=geometry.n_independent,
-    )
+    return damping.Slopes(*geometry.slope(last), damping.slope(gradient, updates))
 
 
 def _norm(tree: Any) -> Array:

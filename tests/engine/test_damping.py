@@ -29,11 +29,8 @@ def begin(factor: float = 1.0) -> Damping:
     return jax.tree.map(jnp.asarray, known._replace(factor=np.asarray(factor)))
 
 
-def see(after: Any, before: Any, kl: Any = 0.0, variance: Any = 1.0) -> Slopes:
-    one, two, three, four = (
-        jnp.asarray(x, float) for x in (after, before, kl, variance)
-    )
-    return Slopes(one, two, three, four, np.inf if kl == 0.0 else 100)
+def see(after: Any, before: Any, variance: Any = 0.0) -> Slopes:
+    return Slopes(*(jnp.asarray(x, float) for x in (after, variance, before)))
 
 
 # ---- without noise ---------------------------------------------------------------
@@ -74,10 +71,10 @@ def test_limits_and_gaps() -> None:
     # A step that was taken back, and a point that is bad, say nothing.
     assert after(7.0, 5.0, YES, no).factor == 7.0
     assert after(7.0, 5.0, no, YES).factor == 7.0
-    # Nor does an optimiser without a KL divergence.
+    # Nor does an optimiser without scores.
     known = begin(7.0)
     for _ in range(3):
-        known = damping.learned(known, see(5.0, -1.0, np.nan), x, YES, YES)
+        known = damping.learned(known, see(np.nan, np.nan, np.nan), x, YES, YES)
     assert known.factor == 7.0
     turned = damping.slope({"x": jnp.asarray([1 + 2j])}, {"x": jnp.asarray([3 - 1j])})
     assert turned == pytest.approx(1), "Re F^H d"
@@ -100,10 +97,8 @@ def _descent(rate: Array, n_steps: int, start: Array) -> tuple[Array, Array]:
         last = x - known.last
         slopes = Slopes(
             jnp.sum(gradient * last),
+            4 * metric / size * jnp.sum(last**2),
             jnp.sum(gradient * step),
-            2 * metric * jnp.sum(step**2),
-            jnp.asarray(1.0),
-            size,
         )
         known = damping.learned(known, slopes, x, YES, YES)
         return (x + step, known), (known.factor, jnp.sum(x**2) / 2)
@@ -113,11 +108,12 @@ def _descent(rate: Array, n_steps: int, start: Array) -> tuple[Array, Array]:
     return lax.scan(body, (start, known), keys)[1]
 
 
-def test_noise_alone_raises_no_shift() -> None:
+@pytest.mark.parametrize(("rate", "most"), [(0.02, 0), (0.3, 0), (0.7, 30)])
+def test_noise_alone_hardly_raises_the_shift(rate: float, most: int) -> None:
     """From far away and then 10,000 steps at the floor of the noise."""
-    for rate in (0.02, 0.3, 0.7):
-        factors, _ = _descent(jnp.asarray(rate), 10_000, 10.0 * jnp.ones(50))
-        assert np.all(np.asarray(factors) == 1.0), rate
+    factors, _ = _descent(jnp.asarray(rate), 10_000, 10.0 * jnp.ones(50))
+    assert np.sum(np.diff(np.asarray(factors)) > 0) <= most
+    assert np.mean(factors) < 1.3
 
 
 def test_overshoot_is_stopped() -> None:

@@ -147,6 +147,7 @@ def test_products(mesh_of: MeshOf, kind: str, n_devices: int, is_full: bool) -> 
             "apply": geometry.gather_rows(geometry.apply(vector)),
             "adjoint": geometry.adjoint(geometry.scatter_rows(x)),
             "distance2": geometry.distance2(vector),
+            "slope": jnp.stack(geometry.slope(vector)),
             "trace": geometry.trace,
             "s": geometry.s_matrix,
             "t": geometry.t_matrix,
@@ -160,8 +161,12 @@ def test_products(mesh_of: MeshOf, kind: str, n_devices: int, is_full: bool) -> 
     assert not got["used"], "nothing was asked for yet"
     assert tuple(map(int, got["sizes"])) == (B, len(o), rows.shape[1])
     v = flat(vector)
+    # Of each sample, real and imaginary part together.
+    shares = 2 * (eps.conj() * (o @ v)).real.reshape(-1, B).sum(0)
+    spread = 0.0 if is_full else B * np.var(shares)
     want = {
         "energy": w @ eloc,
+        "slope": [np.sum(shares), spread],
         "s": o.conj().T @ o,
         "t": o @ o.conj().T,
         "t in blocks": o @ o.conj().T,
