@@ -86,10 +86,11 @@ print(layout.n_devices, size(1.0), size(1e12))
     ("given", "found"),
     [
         ({}, "3 3 1"),
+        ({"VMC_CORES": "2"}, "2 2 1"),
         ({"JAX_NUM_CPU_DEVICES": "2"}, "2 2 2"),
         ({"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}, "2 2 2"),
     ],
-    ids=["offered", "number", "forced"],
+    ids=["offered", "limited", "number", "forced"],
 )
 def test_in_a_new_process(given: dict[str, str], found: str) -> None:
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | given
@@ -102,3 +103,10 @@ def test_in_a_new_process(given: dict[str, str], found: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == found.split()
+
+
+def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMC_CORES", "two")
+    monkeypatch.delenv("XLA_FLAGS")
+    with pytest.raises(vmc.JobError, match="VMC_CORES='two': expected a number"):
+        spread.offer_cores()

@@ -16,7 +16,7 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from vmc import distributed, healing, measurement, stats
+from vmc import distributed, healing, measurement, starts, stats
 from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
@@ -212,7 +212,8 @@ class VMC:
         window = np.zeros((0, self.sampler.n_chains))
         step, control = np.zeros((), np.int32), Control(window, None)
         state = VMCState(step, params, opt_state, chains, key, control)
-        return self.trusting(state, random=given is None)
+        random = given is None and starts.are_random(self.wavefunction.init)
+        return self.trusting(state, random=random)
 
     def trusting(self, state: VMCState, *, random: bool = False) -> VMCState:
         """The state as one that is good, which a bad step will return to.

@@ -35,6 +35,8 @@ _VARIABLES = (
         "SLURM_STEP_TASKS_PER_NODE",
     ),
 )
+#: The most cores that are made devices of: the share of a process beside others.
+CORES = "VMC_CORES"
 #: Numbers of Slurm's pseudo steps (the batch script, an interactive shell) begin here.
 _PSEUDO_STEP = 4294967290
 

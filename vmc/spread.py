@@ -9,6 +9,7 @@ another at every sum.  Results agree to rounding for any number of devices.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 
 import jax
@@ -17,7 +18,9 @@ from jax.sharding import Mesh
 
 from vmc.base import WaveFunction
 from vmc.distributed import walker_mesh
+from vmc.errors import JobError
 from vmc.flops import count
+from vmc.launch import CORES
 
 #: Operations of one evaluation of psi on all samples that are worth another device.
 #: Measured on 2 cores: chains of 20 sites with an RBM (2e6 in all) lose a third on two
@@ -35,11 +38,24 @@ def offer_cores() -> None:
 
     Does nothing where the user has set their number, or JAX has been used already.  A
     job takes of them what pays.
+
+    Raises:
+        JobError: VMC_CORES is no number.
     """
     if _number() > 0 or _FORCED in os.environ.get("XLA_FLAGS", ""):
         return
+    cores = int(min(_share(), len(os.sched_getaffinity(0))))
     with contextlib.suppress(RuntimeError):  # JAX has its devices
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores)
+
+
+def _share() -> float:
+    text = os.environ.get(CORES, "")
+    if not text:
+        return math.inf
+    if not text.isdigit() or int(text) < 1:
+        raise JobError(f"{CORES}={text!r}: expected a number of cores, 1 or more")
+    return int(text)
 
 
 def offered() -> bool:

@@ -17,10 +17,13 @@ a sign problem) get stuck.
 The first step of a run looks at J and, where there is too much of it, halves all
 parameters instead of moving them; then the next step looks again.  It leaves them as
 they are once J does not come down: of a tensor network it does not depend on the scale.
-Parameters that were given, of an earlier run for instance, are not touched.
+Parameters that were given, of an earlier run for instance, or that are the same for
+every seed, are not touched.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +39,17 @@ PER_SITE, LEAST = 0.5, 4.0
 SHRINK = 0.5
 #: J in units of the one before that is no progress.
 PROGRESS = 0.9
+
+
+def are_random(init: Callable[[Key], Params]) -> bool:
+    """Whether first parameters depend on the key: others are meant as they are.
+
+    Args:
+        init: key -> parameters; it is traced, not run.
+    """
+    traced = jax.make_jaxpr(init)(jax.random.key(0)).jaxpr
+    used = [x for equation in traced.eqns for x in equation.invars] + traced.outvars
+    return any(x is key for x in used for key in traced.invars)
 
 
 def unevenness(

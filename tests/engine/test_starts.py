@@ -88,3 +88,9 @@ def test_a_run_from_a_peak(mesh_of: MeshOf) -> None:
     given = {"a": 3.0 * np.ones(6)}
     _, records = vmc.advance(vmc.init(given), 2)
     assert not np.any(records["shrunk"])
+
+
+def test_parameters_that_ignore_the_seed_are_not_random() -> None:
+    assert starts.are_random(product(spins(4), 1.0).init)
+    assert starts.are_random(lambda key: key)
+    assert not starts.are_random(lambda key: {"a": 3 * jnp.ones(4)})

@@ -240,14 +240,16 @@ def _run(made: Sweep, jobs: int) -> bool:
 
 
 def _environment(made: Sweep, point: Point, jobs: int) -> dict[str, str]:
-    """Threads of a point: its share of the cores where it solves large systems."""
+    """Of a point: its share of the cores, and threads for large linear systems."""
     from vmc.cli.environment import ONE_THREAD, THREADS
+    from vmc.launch import CORES
 
-    if jobs == 1 or THREADS in os.environ:
+    if jobs == 1:
         return {}
-    cores = max(1, min(8, len(os.sched_getaffinity(0)) // jobs))
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
     small = (made.job_of(point).sampler.n_samples or 0) <= ONE_THREAD
-    return {THREADS: "1" if small else str(cores)}
+    wanted = {CORES: str(share), THREADS: "1" if small else str(min(8, share))}
+    return {key: value for key, value in wanted.items() if key not in os.environ}
 
 
 def _tell(point: Point, what: str, detail: str) -> None:
