@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import vmc
+from vmc import runs
 from vmc.errors import JobError
 
 KEYS: dict[str, Any] = {
@@ -73,7 +74,7 @@ def test_what_cannot_be_started_from(earlier: Path, tmp_path: Path) -> None:
         vmc.build(job(ansatz=MPS, lattice=sizes, run=start)).first_state()
     # Before there is a folder.
     with pytest.raises(JobError, match="Only an ansatz whose norm is known"):
-        vmc.run(job(ansatz={"name": "jastrow"}, run=start), out=tmp_path / "new")
+        runs.start(job(ansatz={"name": "jastrow"}, run=start), out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with pytest.raises(JobError, match="there is no run directory"):
         nowhere = {"start_from": str(tmp_path / "x")}

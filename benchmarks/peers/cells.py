@@ -152,29 +152,67 @@ def run(
         n_parameters: of the net.
         versions: of the programs.
     """
-    constant = number(cell["constant"]).real
-    n_samples = cell["n_samples"]
-    energies, errors, times = [], [], []
-    while len(times) < cell["max_steps"]:
+    constant, n_samples = number(cell["constant"]).real, cell["n_samples"]
+
+    def point() -> tuple[float, float]:
         mean, variance = step()
-        energies.append(mean + constant)
-        errors.append(float(np.sqrt(variance / n_samples)))
-        times.append(time.time() - BEGAN)
-        if times[-1] >= cell["seconds"]:
-            break
+        return mean + constant, float(np.sqrt(variance / n_samples))
+
+    series = optimise(cell, point)
     began = time.time()
     n_draws = -(-cell["measure_samples"] // n_samples)
     values = np.stack([np.asarray(local()) for _ in range(n_draws)]) + constant
+    measured = statistics(values) | {"n_samples": int(values.size)}
+    report(series, measured, began, n_parameters, versions)
+
+
+def optimise(
+    cell: dict[str, Any], point: Callable[[], tuple[float, float]]
+) -> dict[str, list[float]]:
+    """Steps until the budget is spent.
+
+    Args:
+        cell: what was asked for.
+        point: makes a step; energy of its samples and the standard error.
+
+    Returns:
+        energies, errors and times, which count from the start of the process.
+    """
+    series: dict[str, list[float]] = {"energies": [], "errors": [], "times": []}
+    while len(series["times"]) < cell["max_steps"]:
+        energy, error = point()
+        now = time.time() - BEGAN
+        for name, value in zip(series, (energy, error, now), strict=True):
+            series[name].append(value)
+        if now >= cell["seconds"]:
+            break
+    return series
+
+
+def report(
+    series: dict[str, list[float]],
+    measured: dict[str, Any],
+    began: float,
+    n_parameters: int,
+    versions: dict[str, str],
+) -> None:
+    """Print the line of the result.
+
+    Args:
+        series: from `optimise`.
+        measured: final energy and its statistics, n_samples among them.
+        began: time at which the measurement did.
+        n_parameters: of the net.
+        versions: of the programs.
+    """
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     result = {
-        **statistics(values),
+        **measured,
+        **series,
         "n_parameters": int(n_parameters),
-        "n_samples": int(values.size),
-        "energies": energies,
-        "errors": errors,
-        "times": times,
         "measure_seconds": time.time() - began,
         "seconds": time.time() - BEGAN,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mib": memory,
         "versions": versions,
     }
     print("RESULT " + json.dumps(result), flush=True)

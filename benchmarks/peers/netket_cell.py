@@ -9,15 +9,14 @@ settings (Sgd(0.05), diag_shift 0.01); the clock starts with the process.
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
+from typing import Any
 
-BEGAN = time.time()
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import json  # noqa: E402
-import resource  # noqa: E402
-import sys  # noqa: E402
-from typing import Any  # noqa: E402
-
+import cells  # noqa: I001, E402  first: it keeps the time
 import jax  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -69,8 +68,7 @@ def variational_state(cell: dict[str, Any], space: Any, samples: int) -> Any:
 
 def main(path: str) -> None:
     """Optimise within the budget, measure, print."""
-    with open(path, encoding="utf-8") as file:
-        cell = json.load(file)
+    cell = cells.read(path)
     operator = hamiltonian(cell)
     state = variational_state(cell, operator.hilbert, cell["n_samples"])
     driver = nk.driver.VMC_SR(
@@ -79,36 +77,27 @@ def main(path: str) -> None:
         variational_state=state,
         diag_shift=DIAG_SHIFT,
     )
-    energies, errors, times = [], [], []
-    while len(times) < cell["max_steps"]:
+
+    def point() -> tuple[float, float]:
         driver.run(1, out=None, show_progress=False)
         jax.block_until_ready(state.parameters)
         stats = driver._loss_stats
-        energies.append(float(np.real(stats.mean)))
-        errors.append(float(stats.error_of_mean))
-        times.append(time.time() - BEGAN)
-        if times[-1] >= cell["seconds"]:
-            break
+        return float(np.real(stats.mean)), float(stats.error_of_mean)
+
+    series = cells.optimise(cell, point)
     state.n_samples = cell["measure_samples"]
     began = time.time()
     final = state.expect(operator)
-    shift = {"mean": float(np.real(final.mean)), "error": float(final.error_of_mean)}
-    result = {
-        **shift,
+    measured = {
+        "mean": float(np.real(final.mean)),
+        "error": float(final.error_of_mean),
         "variance": float(final.variance),
         "tau": float(final.tau_corr),
         "r_hat": float(final.R_hat),
-        "n_parameters": int(state.n_parameters),
         "n_samples": int(state.n_samples),
-        "energies": energies,
-        "errors": errors,
-        "times": times,
-        "measure_seconds": time.time() - began,
-        "seconds": time.time() - BEGAN,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "versions": {"netket": nk.__version__, "jax": jax.__version__},
     }
-    print("RESULT " + json.dumps(result), flush=True)
+    versions = {"netket": nk.__version__, "jax": jax.__version__}
+    cells.report(series, measured, began, state.n_parameters, versions)
 
 
 if __name__ == "__main__":

@@ -130,17 +130,41 @@ def test_overshoot_is_stopped() -> None:
 # ---- in a run --------------------------------------------------------------------
 
 
+def solver(mesh: Any, rate: float) -> VMC:
+    """Full sums over a ring of 5 sites: no noise."""
+    space = spins(5, total_sz=0.5)
+    wf, _ = made("rbm-complex", space)
+    links = sr(1e-3), optax.scale_by_learning_rate(rate), limit_kl(0.5)
+    tx, ham = optax.chain(*links), hamiltonian(space, bonds())
+    keys = {"burn_in": 0, "steps_per_dispatch": 1}
+    return VMC(ham, wf, full(wf, space), tx, mesh=mesh, **keys)
+
+
+def test_the_factor_raises_the_shift(mesh_of: MeshOf) -> None:
+    vmc = solver(mesh_of(1), 0.01)
+    state = vmc.init()
+
+    def rows(factor: float, caution: float) -> dict[str, Array]:
+        healing = state.control.healing
+        known = healing.damping._replace(factor=jnp.asarray(factor))
+        healing = healing._replace(damping=known, caution=jnp.asarray(caution))
+        control = state.control._replace(healing=healing)
+        # The state is donated to the step.
+        changed = jax.tree.map(jnp.array, state._replace(control=control))
+        return vmc.advance(changed, 1)[1]
+
+    plain, damped = rows(1.0, 1.0), rows(4.0, 1.0)
+    assert damped["diag_shift"][0] == pytest.approx(4 * plain["diag_shift"][0])
+    assert damped["update_norm"][0] < 0.51 * plain["update_norm"][0]
+    # What follows failures is a factor of its own.
+    assert rows(4.0, 4.0)["diag_shift"][0] == pytest.approx(16 * plain["diag_shift"][0])
+
+
 @pytest.mark.slow
 def test_a_run_without_noise(mesh_of: MeshOf) -> None:
     """Slopes are derivatives of the exact energy; too large a rate comes down."""
-    space = spins(5, total_sz=0.5)
-    wf, _ = made("rbm-complex", space)
-    rate = 40.0
-    links = sr(1e-3), optax.scale_by_learning_rate(rate), limit_kl(0.5)
-    sampler = full(wf, space)
-    ham = hamiltonian(space, bonds())
-    tx = optax.chain(*links)
-    vmc = VMC(ham, wf, sampler, tx, mesh=mesh_of(1), burn_in=0, steps_per_dispatch=1)
+    vmc = solver(mesh_of(1), 40.0)
+    wf, space = vmc.wavefunction, spins(5, total_sz=0.5)
     h, states = matrix(space, bonds()), jnp.asarray(space.all_states())
 
     def energy(params: Any) -> Array:
