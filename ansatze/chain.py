@@ -244,7 +244,13 @@ class Sweeps:
             log_psi=jnp.where(accept, log_psi, cache.log_psi),
         )
 
-    def log_ratios(self, cache: ChainCache, sigma: Array, moves: Moves) -> Array:
+    def log_ratios(
+        self,
+        cache: ChainCache,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
+    ) -> Array:
         """See `WaveFunction`; O(q D^2) per move and site between its first and last."""
         sigma_t = sigma.T
         sites, shift = jnp.asarray(moves.sites), jnp.asarray(moves.shift)

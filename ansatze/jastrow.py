@@ -201,7 +201,12 @@ class _Jastrow:
         return jnp.sum(delta * field, axis=0)
 
     def log_ratios(
-        self, params: Params, cache: JastrowCache, sigma: Array, moves: Moves
+        self,
+        params: Params,
+        cache: JastrowCache,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
     ) -> Array:
         sigma_t = sigma.T
 

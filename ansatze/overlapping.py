@@ -271,7 +271,12 @@ class _Net:
         return jax.tree.map(choose, pending, cache)
 
     def log_ratios(
-        self, params: Params, cache: ConeCache, sigma: Array, moves: Moves
+        self,
+        params: Params,
+        cache: ConeCache,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
     ) -> Array:
         def one(table: tuple[Array, Array]) -> Array:
             move = Move(table[0], table[1], moves.exchange)

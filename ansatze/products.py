@@ -177,11 +177,17 @@ class _Combination:
         return self.stack([part.log_psi(p, sigma) for part, p in self.each(params)])
 
     def ratios(
-        self, params: Params, caches: tuple, sigma: Array, moves: Moves
+        self,
+        params: Params,
+        caches: tuple,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None,
     ) -> Array:
         """Log ratios of every part, (n, K, B)."""
+        rows = sigma, moves, wanted
         each = self.each(params, caches)
-        return self.stack([part.log_ratios(p, c, sigma, moves) for part, p, c in each])
+        return self.stack([part.log_ratios(p, c, *rows) for part, p, c in each])
 
     def init(self, key: Key) -> Params:
         keys = jax.random.split(key, len(self.parts))
@@ -202,9 +208,14 @@ class _Product(_Combination):
         return jnp.sum(self.logs(params, sigma), axis=0)
 
     def log_ratios(
-        self, params: Params, cache: tuple, sigma: Array, moves: Moves
+        self,
+        params: Params,
+        cache: tuple,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
     ) -> Array:
-        return jnp.sum(self.ratios(params, cache, sigma, moves), axis=0)
+        return jnp.sum(self.ratios(params, cache, sigma, moves, wanted), axis=0)
 
     def try_move(
         self, params: Params, cache: tuple, sigma: Array, move: Move
@@ -246,10 +257,15 @@ class _Sum(_Combination):
         return super().cache(params, sigma), self.logs(params, sigma)
 
     def log_ratios(
-        self, params: Params, cache: tuple, sigma: Array, moves: Moves
+        self,
+        params: Params,
+        cache: tuple,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
     ) -> Array:
         caches, logs = cache
-        ratios = self.ratios(params, caches, sigma, moves)
+        ratios = self.ratios(params, caches, sigma, moves, wanted)
         new = self.total(params, ratios + logs[:, None])
         return new - self.total(params, logs)[None]
 
@@ -340,7 +356,13 @@ def _marshall(problem: Problem) -> WaveFunction:
         ) // 2
         return phase(jnp.sum(lowered * jnp.asarray(odd, jnp.int32)[None], axis=1))
 
-    def log_ratios(params: Params, cache: tuple, sigma: Array, moves: Moves) -> Array:
+    def log_ratios(
+        params: Params,
+        cache: tuple,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
+    ) -> Array:
         old, new = (moved_values(sigma, moves, dims, before=b) for b in (True, False))
         weight = jnp.append(jnp.asarray(odd, jnp.int32), 0)[moves.sites][:, :, None]
         return phase(jnp.sum(weight * ((new - old) // 2), axis=1))

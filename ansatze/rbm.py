@@ -333,7 +333,12 @@ def _commit(
 
 
 def _log_ratios(
-    shape: _Shape, params: Params, cache: RBMCache, sigma: Array, moves: Moves
+    shape: _Shape,
+    params: Params,
+    cache: RBMCache,
+    sigma: Array,
+    moves: Moves,
+    wanted: Array | None = None,
 ) -> Array:
     if shape.is_complex:
         one = functools.partial(complex_log_ratio, _complex_parts(shape, cache), sigma)

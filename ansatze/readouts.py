@@ -255,8 +255,14 @@ def network(
         chunk = chunk_size(sigma.shape[0], score_bytes, default_budget())
         return map_chunks(lambda s: plain.scores(params, s), sigma, chunk)
 
-    def log_ratios(params: Params, cache: Array, sigma: Array, moves: Moves) -> Array:
-        ratios = plain.log_ratios(params, cache, sigma, moves)
+    def log_ratios(
+        params: Params,
+        cache: Array,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
+    ) -> Array:
+        ratios = plain.log_ratios(params, cache, sigma, moves, wanted)
         # A configuration that the characters forbid has no weight: so has no ratio.
         empty = cache.real <= 0.1 * LOG_ZERO
         return jnp.where(empty[None], jnp.full_like(ratios, LOG_ZERO), ratios)

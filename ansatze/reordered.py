@@ -92,8 +92,8 @@ def reordered(
     return inner._replace(
         log_psi=lambda params, sigma: inner.log_psi(params, view.sigma(sigma)),
         cache=lambda params, sigma: inner.cache(params, view.sigma(sigma)),
-        log_ratios=lambda params, cache, sigma, moves: inner.log_ratios(
-            params, cache, view.sigma(sigma), view.moves(moves)
+        log_ratios=lambda params, cache, sigma, moves, *wanted: inner.log_ratios(
+            params, cache, view.sigma(sigma), view.moves(moves), *wanted
         ),
         try_move=lambda params, cache, sigma, move: inner.try_move(
             params, cache, view.sigma(sigma), view.moves(move)

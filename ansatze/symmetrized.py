@@ -310,7 +310,12 @@ class _Projection:
         return ProjectionCache(caches, logs, self.total(logs))
 
     def log_ratios(
-        self, params: Params, cache: ProjectionCache, sigma: Array, moves: Moves
+        self,
+        params: Params,
+        cache: ProjectionCache,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
     ) -> Array:
         """See `WaveFunction`: the images one after the other, their sum on the way."""
         real = cache.total.real.dtype
@@ -321,7 +326,8 @@ class _Projection:
             value, top = carry
             image, inner, log, places, flip, weight = row
             own = self.moved(moves, places, flip)
-            new = log[None] + self.inner.log_ratios(params, inner, image, own)
+            ratios = self.inner.log_ratios(params, inner, image, own, wanted)
+            new = log[None] + ratios
             higher = jnp.maximum(top, new.real)
             term = weight * jnp.exp(new - higher)
             return (value * jnp.exp(top - higher) + term, higher), None

@@ -63,9 +63,14 @@ class Changes(NamedTuple):
 
 
 def log_ratios(
-    tree: Tree, params: Params, cache: TreeCache, sigma: Array, moves: Moves
+    tree: Tree,
+    params: Params,
+    cache: TreeCache,
+    sigma: Array,
+    moves: Moves,
+    wanted: Array | None = None,
 ) -> Array:
-    """Log psi(moved) - log psi, complex (K, B)."""
+    """Log psi(moved) - log psi, complex (K, B); of all moves together."""
     sigma = jnp.asarray(sigma)
     depth = table_depth(tree, sigma.shape[0])
     table = tables(tree, params, depth)[-1]

@@ -7,7 +7,15 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from vmc.base import WALKERS
-from vmc.chunking import bytes_per_row, chunk_size, default_budget, map_chunks
+from vmc.chunking import (
+    LEAST_ROWS,
+    PIECES,
+    bytes_per_row,
+    chunk_size,
+    default_budget,
+    map_chunks,
+    map_wanted,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,41 @@ def test_map_chunks_in_shard_map(mesh_of, check_vma: bool) -> None:
         check_vma=check_vma,
     )
     np.testing.assert_array_equal(jax.jit(run)(x), jnp.sin(x))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.003, 0.4, 1.0])
+@pytest.mark.parametrize(("n_rows", "most"), [(7, 3), (1000, 10**6), (20_000, 10**6)])
+def test_only_what_is_wanted_is_evaluated(n_rows: int, most: int, part: float) -> None:
+    wanted = np.random.default_rng(0).random(n_rows) < part
+    seen: list[int] = []
+
+    def slow(rows: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda x: seen.append(len(x)), rows)
+        return jnp.exp(1j * rows)
+
+    run = jax.jit(lambda w: map_wanted(slow, w, most))
+    got = jax.block_until_ready(run(jnp.asarray(wanted)))
+    jax.effects_barrier()
+    want = np.where(wanted, np.exp(1j * np.arange(n_rows)), 0)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    chunk = max(min(most, LEAST_ROWS), min(most, -(-n_rows // PIECES)))
+    assert all(size <= 2 * chunk for size in seen)
+    assert sum(seen) < np.sum(wanted) + 2 * chunk
+    assert map_wanted(slow, jnp.zeros(0, bool), 3).dtype == complex
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_map_wanted_in_shard_map(mesh_of, check_vma: bool) -> None:
+    wanted = jnp.arange(4000) % 7 < jnp.arange(4000) // 1000
+    run = jax.shard_map(
+        lambda part: map_wanted(jnp.sin, part, 10**6),
+        mesh=mesh_of(4),
+        in_specs=PartitionSpec(WALKERS),
+        out_specs=PartitionSpec(WALKERS),
+        check_vma=check_vma,
+    )
+    want = jnp.where(wanted, jnp.sin(jnp.arange(4000) % 1000), 0)
+    np.testing.assert_allclose(jax.jit(run)(wanted), want, atol=1e-12)
 
 
 def test_bytes_per_row_counts_intermediates_but_not_parameters() -> None:

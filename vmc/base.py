@@ -202,8 +202,10 @@ class WaveFunction(NamedTuple):
         log_psi: (params, sigma) -> log psi, (B,).
         cache: (params, sigma) -> cache, an opaque pytree of what is worth
             keeping between moves.
-        log_ratios: (params, cache, sigma, moves) -> log psi(moved) - log psi,
-            (K, B); a real part of -inf contributes exactly 0.
+        log_ratios: (params, cache, sigma, moves, wanted=None) -> log psi(moved) -
+            log psi, (K, B); a real part of -inf contributes exactly 0.  Where wanted,
+            bool (K, B), is False, any finite number will do: full evaluations can
+            be saved there.
         try_move: (params, cache, sigma, move) -> (log |psi(moved)/psi|^2,
             real (B,), pending).
         commit: (cache, pending, accept bool (B,)) -> cache.
@@ -218,7 +220,7 @@ class WaveFunction(NamedTuple):
     init: Callable[[Key], Params]
     log_psi: Callable[[Params, Array], Array]
     cache: Callable[[Params, Array], Cache]
-    log_ratios: Callable[[Params, Cache, Array, Moves], Array]
+    log_ratios: Callable[..., Array]
     try_move: Callable[[Params, Cache, Array, Move], tuple[Array, Pending]]
     commit: Callable[[Cache, Pending, Array], Cache]
     scores: Callable[[Params, Array], Any]

@@ -19,6 +19,8 @@ from jax import lax
 #: cache hierarchy to help and large enough to hide the loop; on accelerators a few
 #: per cent of a small card.
 BUDGETS = {"cpu": 2**26, "gpu": 2**30, "tpu": 2**29}
+#: Chunks of rows that are wanted: so many, unless they would be smaller than that.
+PIECES, LEAST_ROWS = 32, 256
 
 
 def default_budget(kind: str | None = None) -> int:
@@ -84,6 +86,43 @@ def map_chunks(fn: Callable[[Any], Any], arrays: Any, chunk: int) -> Any:
         return y.reshape(n_chunks * chunk, *y.shape[2:])[:n_rows]
 
     return jax.tree.map(join, lax.map(fn, jax.tree.map(cut, arrays)))
+
+
+def map_wanted(
+    fn: Callable[[jax.Array], jax.Array], wanted: jax.Array, most: int
+) -> jax.Array:
+    """Apply a batched function to those rows that are wanted, in bounded memory.
+
+    They are packed into chunks; a chunk that would be empty is skipped.  With `PIECES`
+    chunks in all, the one that is half empty costs little.
+
+    Args:
+        fn: numbers of rows (chunk,) -> values (chunk,).
+        wanted: bool (n,).
+        most: rows of a chunk that memory allows.
+
+    Returns:
+        Values (n,), 0 where they are not wanted.
+    """
+    n_rows = wanted.shape[0]
+    if n_rows == 0:
+        return _no_rows(fn, jnp.zeros(0, jnp.int32))
+    pieces = max(1, min(PIECES, n_rows // LEAST_ROWS))
+    chunk = max(1, min(most, -(-n_rows // pieces)))
+    n_chunks = -(-n_rows // chunk)
+    (rows,) = jnp.nonzero(wanted, size=n_chunks * chunk, fill_value=n_rows)
+    rows = rows.astype(jnp.int32)
+    dtype = jax.eval_shape(fn, rows[:chunk]).dtype
+    # Varies over devices as the rows do, also where JAX checks that.
+    zeros = jnp.zeros((), dtype) * rows[:chunk]
+
+    def some(part: jax.Array) -> jax.Array:
+        inside = jnp.minimum(part, n_rows - 1)
+        return lax.cond(part[0] < n_rows, fn, lambda _: zeros, inside)
+
+    values = lax.map(some, rows.reshape(n_chunks, chunk)).reshape(-1)
+    empty = jnp.zeros((), dtype) * wanted
+    return empty.at[rows].set(values, mode="drop")
 
 
 def _no_rows(fn: Callable[[Any], Any], arrays: Any) -> Any:

@@ -39,11 +39,12 @@ def local_energies(
         if moves.n_moves == 0:
             return energy
         cache = wavefunction.cache(params, sigma)
-        log_ratios = wavefunction.log_ratios(params, cache, sigma, moves)
         elements = hamiltonian.elements(sigma)
+        wanted = elements != 0
+        log_ratios = wavefunction.log_ratios(params, cache, sigma, moves, wanted)
         # Forbidden moves may have any ratio, infinite ones too: mask before exp.
         zero = jnp.zeros((), log_ratios.dtype)
-        ratios = jnp.exp(jnp.where(elements == 0, zero, log_ratios))
+        ratios = jnp.exp(jnp.where(wanted, log_ratios, zero))
         return energy + jnp.sum(elements * ratios, axis=0)
 
     if chunk is None or chunk >= sigma.shape[0]:

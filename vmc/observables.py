@@ -206,6 +206,8 @@ def class_means(values: Array, labels: Table, weights: Table, n: int) -> Array:
 def ratios_of(sample: Sample, moves: Moves, elements: Array) -> Array:
     """psi(moved) / psi (K, B), where the element is not 0."""
     wf = sample.wavefunction
-    log_ratios = wf.log_ratios(sample.params, sample.cache, sample.sigma, moves)
+    wanted = elements != 0
+    rows = sample.cache, sample.sigma, moves, wanted
+    log_ratios = wf.log_ratios(sample.params, *rows)
     zero = jnp.zeros((), log_ratios.dtype)
-    return jnp.exp(jnp.where(elements == 0, zero, log_ratios))
+    return jnp.exp(jnp.where(wanted, log_ratios, zero))

@@ -18,7 +18,13 @@ import numpy as np
 from jax import Array, lax
 
 from vmc.base import Cache, Key, Move, Moves, Params, Problem, WaveFunction
-from vmc.chunking import bytes_per_row, chunk_size, default_budget, map_chunks
+from vmc.chunking import (
+    bytes_per_row,
+    chunk_size,
+    default_budget,
+    map_chunks,
+    map_wanted,
+)
 from vmc.errors import JobError
 from vmc.flax_modules import FAST, Reduced, reduce_module
 
@@ -96,18 +102,29 @@ def from_functions(
     row_bytes = bytes_per_row(log_psi, params, row)
     evaluate = functools.partial(_evaluate, log_psi, row_bytes)
 
-    def log_ratios(params: Params, cache: Cache, sigma: Array, moves: Moves) -> Array:
-        n_batch = sigma.shape[0]
+    def log_ratios(
+        params: Params,
+        cache: Cache,
+        sigma: Array,
+        moves: Moves,
+        wanted: Array | None = None,
+    ) -> Array:
+        sigma, n_batch = jnp.asarray(sigma), sigma.shape[0]
+        sites, shift = jnp.asarray(moves.sites), jnp.asarray(moves.shift)
 
-        def moved(sites: Array, shift: Array) -> Array:
-            return apply_move(sigma, Move(sites, shift, moves.exchange), dims)
+        def moved(row: Array, sites: Array, shift: Array) -> Array:
+            return apply_move(row[None], Move(sites, shift, moves.exchange), dims)[0]
 
-        def some(table: tuple[Array, Array]) -> Array:
-            rows = jax.vmap(moved)(*table).reshape(-1, n_sites)
-            return evaluate(params, rows).reshape(-1, n_batch) - cache[None, :]
+        def some(pair: Array) -> Array:
+            m, b = pair // n_batch, pair % n_batch
+            rows = jax.vmap(moved)(sigma[b], sites[m], shift[m])
+            return log_psi(params, rows) - cache[b]
 
-        chunk = chunk_size(moves.n_moves, n_batch * row_bytes, default_budget())
-        return map_chunks(some, (moves.sites, moves.shift), chunk)
+        shape = (moves.n_moves, n_batch)
+        if wanted is None:
+            wanted = jnp.ones(shape, bool)
+        most = chunk_size(math.prod(shape), row_bytes, default_budget())
+        return map_wanted(some, wanted.reshape(-1), most).reshape(shape)
 
     def try_move(
         params: Params, cache: Cache, sigma: Array, move: Move
@@ -199,7 +216,11 @@ def _fast_methods(reduced: Reduced, unpack: Callable[[Params], Params]) -> dict:
 
     bound: dict[str, Any] = {}
     if set(FAST) <= reduced.methods:
-        bound = {name: bind(name) for name in ("cache", "log_ratios", "try_move")}
+        bound = {name: bind(name) for name in ("cache", "try_move")}
+        ratios = bind("log_ratios")
+        bound["log_ratios"] = lambda params, cache, sigma, moves, wanted=None: ratios(
+            params, cache, sigma, moves
+        )
         bound["commit"] = reduced.static("commit")
     if "scores" in reduced.methods:
         bound["scores"] = bind("scores")

@@ -53,6 +53,8 @@ def problem(work: Workload) -> list[tuple[complex, str, tuple[int, ...]]]:
 
 def prepared(work: Workload) -> tuple[Any, Any]:
     """jVMC's state at the common weights, and its sampler."""
+    if not work.alpha:
+        raise SystemExit("this workload is compared with NetKet only")
     weights = work.weights()
     zero = np.zeros(work.n_sites, weights.dtype)
     params = {"W": weights, "b": np.zeros(weights.shape[1], zero.dtype), "a": zero}

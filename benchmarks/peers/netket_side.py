@@ -9,14 +9,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import netket as nk
-from workloads import WORKLOADS, Workload, best_ms, mean_of, serve
+from workloads import CHANNELS, KERNEL, WORKLOADS, Workload, best_ms, mean_of, serve
 
 #: Settings that are tried: chunk of the local energies, Hamiltonian in the form that
 #: its constructor gives or as Pauli strings, SR in sample space computed from a stored
 #: Jacobian or on the fly, number of chains.
 CHUNKS = (None, 128)
+#: Of a network whose evaluations are more than a product.
+CHUNKS_OF_NETS = (None, 32)
 FORMS = ("constructor", "pauli strings")
 ON_THE_FLY = (False, True)
 CHAINS = (1024, 16)
@@ -31,7 +35,7 @@ def settings(work: Workload) -> list[tuple[Any, ...]]:
     chains = [min(number, work.n_samples) for number in CHAINS]
     return list(
         itertools.product(
-            CHUNKS if local else CHUNKS[:1],
+            (CHUNKS if work.alpha else CHUNKS_OF_NETS) if local else CHUNKS[:1],
             FORMS if local and not step else FORMS[:1],
             ON_THE_FLY if step else ON_THE_FLY[:1],
             chains if step or "sampling" in work.parts else chains[:1],
@@ -58,6 +62,54 @@ def problem(work: Workload, form: str) -> tuple[Any, Any, float]:
     return hamiltonian.to_jax_operator(), graph, 0.25
 
 
+class ResNet(nn.Module):
+    """The residual network of `Workload.resnet`, as flax builds it.
+
+    Attributes:
+        shape: of the lattice.
+    """
+
+    shape: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, sigma: Any) -> Any:
+        """Log psi (B,) of sigma (B, N)."""
+
+        def conv(name: str, bias: bool) -> Any:
+            keys = {"padding": "CIRCULAR", "param_dtype": float, "use_bias": bias}
+            return nn.Conv(CHANNELS, (KERNEL, KERNEL), name=name, **keys)
+
+        x = sigma.reshape(-1, *self.shape, 1).astype(float)
+        x = conv("first", False)(x)
+        x = jnp.sqrt(1 + x * x) - 1
+        x = x + conv("outer", True)(nn.gelu(conv("inner", True)(nn.gelu(x))))
+        x = nn.gelu(x / jnp.sqrt(2.0))
+        y = nn.Dense(CHANNELS, use_bias=False, param_dtype=float, name="head")(x)
+        y = y.reshape(len(y), -1)
+        return jax.nn.logsumexp(y, axis=1) - jnp.log(y.shape[1])
+
+
+def model_of(work: Workload) -> tuple[Any, dict[str, Any]]:
+    """The network, and its common parameters."""
+    dtype = complex if work.dtype == "complex" else float
+    n, m = work.n_sites, work.alpha * work.n_sites
+    if work.alpha:
+        biases = {"visible_bias": jnp.zeros(n, dtype)}
+        layer = {"kernel": jnp.asarray(work.weights(), dtype), "bias": jnp.zeros(m)}
+        layer["bias"] = layer["bias"].astype(dtype)
+        model = nk.models.RBM(alpha=work.alpha, param_dtype=dtype)
+        return model, {"Dense": layer} | biases
+    p = work.resnet()
+    params: dict[str, Any] = {"head": {"kernel": jnp.asarray(p["head"].T)}}
+    for name in ("first", "inner", "outer"):
+        kernel = p[name].transpose(2, 1, 0)
+        kernel = kernel.reshape(KERNEL, KERNEL, *kernel.shape[1:])
+        params[name] = {"kernel": jnp.asarray(kernel)}
+        if name != "first":
+            params[name]["bias"] = jnp.asarray(p[f"{name}_bias"])
+    return ResNet(work.shape), params
+
+
 def prepared(
     work: Workload, hamiltonian: Any, graph: Any, chunk: Any, chains: int
 ) -> Any:
@@ -68,19 +120,22 @@ def prepared(
         sampler = nk.sampler.MetropolisLocal(space, **keys)
     else:
         sampler = nk.sampler.MetropolisExchange(space, graph=graph, d_max=1, **keys)
-    dtype = complex if work.dtype == "complex" else float
+    model, params = model_of(work)
     state = nk.vqs.MCState(
         sampler,
-        nk.models.RBM(alpha=work.alpha, param_dtype=dtype),
+        model,
         n_samples=work.n_samples,
         n_discard_per_chain=0,
         chunk_size=chunk,
         seed=1,
     )
-    state.parameters = jax.tree.map(
-        lambda x: work.weights().astype(x.dtype) if x.ndim == 2 else 0 * x,
-        state.parameters,
-    )
+    shapes = [
+        jax.tree.map(lambda x: (x.shape, x.dtype), p)
+        for p in (state.parameters, params)
+    ]
+    if shapes[0] != shapes[1]:
+        raise SystemExit(f"parameters {shapes[0]}, expected {shapes[1]}")
+    state.parameters = params
     return state
 
 
@@ -137,7 +192,7 @@ def measure(
     """All times at one setting, and the mean of some estimates of the energy."""
     hamiltonian, graph, factor = problem(work, form)
     state = prepared(work, hamiltonian, graph, chunk, chains)
-    dtype = str(state.parameters["Dense"]["kernel"].dtype)
+    dtype = str(jax.tree.leaves(state.parameters)[0].dtype)
     for _ in range(BURN_IN if energies else 1):
         state.sample()
     energy = estimated(state, hamiltonian, factor, energies) if energies else None

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers.workloads import WORKLOADS, Workload, best_ms, report
+from benchmarks.peers.workloads import (
+    CHANNELS,
+    KERNEL,
+    WORKLOADS,
+    Workload,
+    best_ms,
+    report,
+)
 from vmc.spread import offer_cores
 
 
@@ -21,19 +28,29 @@ def job(work: Workload) -> Any:
     import vmc
 
     chain = len(work.shape) == 1
+    if work.alpha:
+        sizes = {"alpha": work.alpha, "symmetry": "none"}
+        ansatz = {"name": "rbm", "dtype": work.dtype} | sizes
+    else:
+        sizes = {"channels": CHANNELS, "kernel_size": KERNEL, "depth": 1}
+        ansatz = {"name": "cnn"} | sizes
     return vmc.Job(
         lattice={"name": "chain" if chain else "square", "size": list(work.shape)},
         hamiltonian={"name": work.model},
-        ansatz={
-            "name": "rbm",
-            "alpha": work.alpha,
-            "dtype": work.dtype,
-            "symmetry": "none",
-        },
+        ansatz=ansatz,
         sampler={"n_chains": work.n_samples, "n_samples": work.n_samples},
         optimizer={"name": "sr", "learning_rate": 1e-4},
         run={"n_steps": 100000},
     )
+
+
+def parameters(work: Workload, shapes: dict[str, Any]) -> dict[str, Any]:
+    """The common ones of a workload, as our wave function takes them."""
+    if not work.alpha:
+        theta = np.concatenate([x.ravel() for x in work.resnet().values()])
+        return {"theta": jnp.asarray(theta)}
+    params = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
+    return params | {"W": jnp.asarray(work.weights(), shapes["W"].dtype)}
 
 
 def main(name: str, repeats: int) -> None:
@@ -49,9 +66,7 @@ def main(name: str, repeats: int) -> None:
     built = vmc.build(job(work))
     run, mesh = built.vmc, built.vmc._mesh
     shapes = jax.eval_shape(run.wavefunction.init, jax.random.key(0))
-    params = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
-    params["W"] = jnp.asarray(work.weights(), shapes["W"].dtype)
-    state = run.init(params)
+    state = run.init(parameters(work, shapes))
 
     sample = distributed.compiled(
         run.sampler.sample,
@@ -91,7 +106,7 @@ def main(name: str, repeats: int) -> None:
         energy={"mean": estimate.mean, "error": estimate.error},
         n_parameters=run.n_parameters,
         n_samples=run.sampler.n_chains * run.sampler.n_draws,
-        dtype=str(np.dtype(shapes["W"].dtype)),
+        dtype=str(np.dtype(jax.tree.leaves(shapes)[0].dtype)),
         settings={"chunk": run.chunk, "optimizer": "sr"},
         versions={"jax": jax.__version__, "nqs-vmc": provenance.version()},
     )

@@ -49,6 +49,8 @@ def problem(work: Workload) -> tuple[Any, float]:
 
 def prepared(work: Workload, local_updates: bool, chunk: int) -> tuple[Any, Any]:
     """quantax's state at the common weights, and its sampler."""
+    if not work.alpha:
+        raise SystemExit("this workload is compared with NetKet only")
     weights = work.weights()
     zero = np.zeros(work.n_sites, weights.dtype)
     params = {"W": weights, "b": np.zeros(weights.shape[1], zero.dtype), "a": zero}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,8 @@ class Workload:
     Attributes:
         model: "tfim" (h = J = 1) or "heisenberg" (Marshall gauge, total Sz = 0).
         shape: extent of the periodic lattice.
-        alpha: hidden units per site of an RBM; its biases start at 0.
+        alpha: hidden units per site of an RBM; its biases start at 0.  0 is no RBM but
+            a residual network, see `resnet`.
         dtype: "real" or "complex" weights.
         n_samples: samples of a step; one sweep of N proposals before each.
         parts: what is timed; the last one is compared: "sampling", "local_energies",
@@ -43,11 +45,6 @@ class Workload:
         """N."""
         return int(np.prod(self.shape))
 
-    @property
-    def n_parameters(self) -> int:
-        """P."""
-        return self.n_sites + self.alpha * self.n_sites * (self.n_sites + 1)
-
     def weights(self) -> np.ndarray:
         """W (N, M) of both sides, from a fixed seed."""
         rng = np.random.default_rng(1)
@@ -57,7 +54,29 @@ class Workload:
             return w + 0.05j * rng.normal(size=shape)
         return w
 
+    def resnet(self) -> dict[str, np.ndarray]:
+        """Parameters of both sides' residual network, from a fixed seed.
 
+        Convolutions of `CHANNELS` channels over periodic windows of K = `KERNEL`^2
+        sites: "first" (C, 1, K), whose outputs x become sqrt(1 + x^2) - 1, then of one
+        block "inner" and "outer" (C, C, K) with biases (C,), x + outer(gelu(inner(
+        gelu(x)))); "head" (C, C) of gelu(x / sqrt(2)) at every site; psi is the mean of
+        the exponentials.
+        """
+        rng, c, k = np.random.default_rng(1), CHANNELS, KERNEL**2
+        he = math.sqrt(2 / (c * k))
+        return {
+            "first": math.sqrt(2 / k) * rng.normal(size=(c, 1, k)),
+            "inner": he * rng.normal(size=(c, c, k)),
+            "inner_bias": np.zeros(c),
+            "outer": he * rng.normal(size=(c, c, k)),
+            "outer_bias": np.zeros(c),
+            "head": 0.5 / math.sqrt(c) * rng.normal(size=(c, c)),
+        }
+
+
+#: Of the residual network.
+CHANNELS, KERNEL = 8, 5
 SAMPLER, ENERGIES = ("sampling",), ("local_energies",)
 WORKLOADS = {
     "W1": Workload("tfim", (64,), 4, "real"),
@@ -76,6 +95,7 @@ WORKLOADS = {
     "W4-heisenberg-complex-128": Workload(
         "heisenberg", (128,), 1, "complex", parts=ENERGIES
     ),
+    "W6": Workload("heisenberg", (6, 6), 0, "real", 512),
 }
 
 

@@ -224,15 +224,18 @@ def check_ratios(
     rows = np.concatenate([sigma[None], after]).reshape(-1, sigma.shape[1])
     full = np.asarray(wf.log_psi(params, rows)).reshape(-1, len(sigma))
     full = full[1:] - full[:1]
-    ratios = np.asarray(wf.log_ratios(params, cache, sigma, moves))
+    # Every third one is not asked for.
+    shape = (moves.n_moves, len(sigma))
+    ok = specified(sigma, moves)
+    wanted = ok & (np.arange(ok.size).reshape(shape) % 3 > 0)
+    ratios = np.asarray(wf.log_ratios(params, cache, sigma, moves, wanted))
     tried = np.array(
         [wf.try_move(params, cache, sigma, moves[m])[0] for m in range(moves.n_moves)]
     )
     assert ratios.shape == tried.shape == full.shape
     assert ratios.dtype == full.dtype and tried.dtype == full.real.dtype
     assert np.all(np.isfinite(tried)) and np.all(np.isfinite(ratios))
-    ok = specified(sigma, moves)
-    same_logs(ratios[ok], full[ok], tolerance)
+    same_logs(ratios[wanted], full[wanted], tolerance)
     np.testing.assert_allclose(tried[ok], 2 * full.real[ok], atol=2 * tolerance)
 
 

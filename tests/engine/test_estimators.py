@@ -101,7 +101,7 @@ def test_ratios_of_forbidden_moves_do_not_matter() -> None:
     allowed = space.allows(jnp.asarray(states), ham.moves)
     assert not np.all(allowed)
 
-    def spoilt(params, cache, sigma, moves):
+    def spoilt(params, cache, sigma, moves, wanted):
         ratios = wf.log_ratios(params, cache, sigma, moves)
         # One of inf, nan and -inf per move.
         bad = jnp.asarray([np.inf, np.nan, -np.inf])[jnp.arange(len(ratios)) % 3]
@@ -124,7 +124,7 @@ def test_neighbours_of_zero_amplitude_contribute_nothing() -> None:
         zero = sigma[:, 0] * sigma[:, 2] < 0
         return jnp.where(zero, -jnp.inf, wf.log_psi(params, sigma))
 
-    def log_ratios(params, cache, sigma, moves):
+    def log_ratios(params, cache, sigma, moves, wanted):
         # The three-spin terms of the Hamiltonian move sites 0 to 3.
         odd = [jnp.sum(moves.sites == i, axis=1) % 2 for i in (0, 2)]
         now = sigma[:, 0] * sigma[:, 2]
