@@ -165,7 +165,8 @@ def time_to(
     if exact is None or exact == 0 or len(energy) == 0:
         return found
     means, errors = smoothed(energy, error)
-    relative = (means + errors - exact) / abs(exact)
+    # Below it does not count either: walkers that got lost make energies too low.
+    relative = (np.abs(means - exact) + errors) / abs(exact)
     for target in TARGETS:
         hits = np.flatnonzero(relative <= float(target))
         if len(hits):

@@ -111,6 +111,9 @@ def test_time_to_a_target_is_not_that_of_a_lucky_step() -> None:
     reached = seconds[np.flatnonzero(energy + 100 <= 1.0)[0]]
     assert reached < exact["1e-2"] < reached + 2.5
     assert exact["1e-2"] < exact["1e-3"] < exact["1e-4"]
+    # Nor is it that of energies far below the exact one.
+    lost = np.where(np.arange(n) < 40, energy, -110.0)
+    assert time_to(seconds, lost, error, -100.0)["1e-3"] is None
     noisy = time_to(seconds, energy, np.full(n, 10.0), -100.0)
     assert noisy == {"1e-2": None, "1e-3": None, "1e-4": None}
     assert set(time_to(seconds, energy, error, None).values()) == {None}
