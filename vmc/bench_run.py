@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from vmc.bench_cell import RESULT, spec_path
 from vmc.bench_suite import Cell
 from vmc.errors import JobError
-from vmc.signals import StopFlag
+from vmc.signals import PARENT, StopFlag
 from vmc.sweep import Point, Sweep, write_text
 from vmc.sweep_run import Runner
 from vmc.sweep_state import Claim, State, claim, look
@@ -150,6 +150,9 @@ def set_aside(at: Path) -> None:
 class CellRunner(Runner):
     """Runs the cells of a suite that are left."""
 
+    #: Those of a suite that was killed see that, save and end.
+    patience = 20.0
+
     def __init__(
         self,
         folder: Path,
@@ -180,7 +183,11 @@ class CellRunner(Runner):
             tell(point, *((what, detail) if why is None else ("stale", why)))
 
         sweep = as_sweep(folder, self._cells.values())
-        super().__init__(sweep, jobs=jobs, stop=stop, tell=say)
+        # A cell that outlives the suite would take the time of those of the next one.
+        alone = {PARENT: str(os.getpid())}
+        super().__init__(
+            sweep, jobs=jobs, stop=stop, tell=say, environment=lambda point: alone
+        )
 
     @property
     def sweep(self) -> Sweep:

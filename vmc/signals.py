@@ -17,6 +17,11 @@ MARGIN = 60.0
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 #: Reason of a run that ends because a checkpoint cannot be written.
 FULL_DISK = "a full disk"
+#: Reason of a point of a sweep or a cell of a suite that was left alone: nobody would
+#: collect its result, and the same one may be started again beside it.
+ORPHANED = "the end of the process that started it"
+#: Where that process leaves its number.
+PARENT = "VMC_PARENT"
 #: Every reason to stop has a number, on which processes can agree.
 REASONS = (
     None,
@@ -24,6 +29,7 @@ REASONS = (
     "the time limit",
     *(signal.Signals(number).name for number in SIGNALS),
     FULL_DISK,
+    ORPHANED,
 )
 
 
@@ -36,15 +42,23 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        parent = os.environ.get(PARENT, "")
+        # Its own children inherit the variable, but not the parent.
+        self._watched = parent == str(os.getppid())
+        self._parent = os.getppid()
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether a stop was asked for, or whoever waits for this process is gone."""
+        if self._watched and os.getppid() != self._parent:
+            self.stop(ORPHANED)
         return self.reason is not None
 
     @property
     def code(self) -> int:
         """Number of the reason in `REASONS`; 0 for none."""
+        if not self.requested:
+            return 0
         return REASONS.index(self.reason) if self.reason in REASONS else 1
 
     def stop(self, reason: str) -> None:

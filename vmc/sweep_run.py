@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -45,7 +46,13 @@ class Runner:
 
     Points that are done are left alone, those with a checkpoint are resumed, others
     start from their first step.  A point that fails does not stop the others.
+
+    Attributes:
+        patience: seconds after which a point that another process has is looked at
+            again, once; 0 leaves it to that process.
     """
+
+    patience = 0.0
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class Runner:
         self._going: list[Going] = []
         self._told = False
         self._job_file = ""
+        self._later: dict[str, float] = {}
 
     def run(self, points: Iterable[Point]) -> bool:
         """Run points to their ends.
@@ -96,7 +104,7 @@ class Runner:
                     if point is None:
                         break
                     self._start(point)
-                if not self._going:
+                if not self._going and not self._will_look_again():
                     return not self._waiting
                 time.sleep(LOOK_SECONDS)
         except BaseException as error:
@@ -116,7 +124,7 @@ class Runner:
         """A point that can start now; those that never can are dropped."""
         ahead = {p.name for p in self._waiting} | {g.point.name for g in self._going}
         for point in list(self._waiting):
-            if point.after in ahead:
+            if point.after in ahead or self._is_early(point):
                 continue
             if point.after is not None:
                 before = look(self._sweep, self._sweep.point(point.after))
@@ -128,6 +136,14 @@ class Runner:
             self._waiting.remove(point)
             return point
         return None
+
+    def _is_early(self, point: Point) -> bool:
+        """Whether another process had the point just now."""
+        return self._later.get(point.name, -math.inf) > time.monotonic()
+
+    def _will_look_again(self) -> bool:
+        left = any(point.name in self._later for point in self._waiting)
+        return left and not self._must_stop()
 
     def _prepare(self) -> None:
         """What all points need, before the first of them starts."""
@@ -147,6 +163,10 @@ class Runner:
     def _start(self, point: Point) -> None:
         claimed = self._claim(point)
         if claimed is None:
+            if self.patience > 0 and point.name not in self._later:
+                self._later[point.name] = time.monotonic() + self.patience
+                self._waiting.append(point)
+                return
             self._tell(point, "running", "in another process")
             return
         if claimed.state.status == "done":

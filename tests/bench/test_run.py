@@ -28,7 +28,7 @@ from vmc.bench_suite import Cell, Suite, plan
 from vmc.errors import JobError
 from vmc.job import Job
 from vmc.jobfile import to_toml
-from vmc.signals import StopFlag
+from vmc.signals import ORPHANED, REASONS, StopFlag
 
 ROOT = Path(__file__).resolve().parents[2]
 #: E0 of four spins in a ring, h = J = 1: -sqrt(4 + 2 sqrt 2) * 2.
@@ -187,7 +187,7 @@ def suite(out: str, *more: str) -> Outcome:
     return invoke("bench", "tiny.toml", "--out", out, "--json", *more)
 
 
-def kill_half_way(out: Path) -> None:
+def kill_half_way(out: Path, everything: bool) -> None:
     """Start the suite; kill all of it when seed 1 is done and seed 2 has begun."""
     words = [sys.executable, "-m", "vmc", "bench", "tiny.toml", "--out", str(out)]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
@@ -196,15 +196,65 @@ def kill_half_way(out: Path) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.002)
     children = psutil.Process(process.pid).children(recursive=True)
-    for one in (process.pid, *(child.pid for child in children)):
+    for one in (process.pid, *(child.pid for child in children if everything)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(one, signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(children, timeout=30)
+    if everything:
+        psutil.wait_procs(children, timeout=30)
+
+
+CELL = """
+import sys, time
+from pathlib import Path
+from vmc.signals import StopFlag
+
+flag, end = StopFlag(), time.monotonic() + 60
+Path("ready").touch()
+while not flag.requested and time.monotonic() < end:
+    time.sleep(0.01)
+Path("part").write_text(f"{flag.code} {flag.reason}")
+Path("part").rename("reason")
+"""
+SUITE = """
+import os, subprocess, sys
+parent = str(os.getpid()) if sys.argv[2] == "me" else sys.argv[2]
+env = os.environ | {"VMC_PARENT": parent}
+subprocess.run([sys.executable, "-c", sys.argv[1]], env=env)
+"""
+
+
+@pytest.mark.parametrize(("parent", "ends"), [("me", True), ("1", False)])
+def test_cells_do_not_outlive_their_suite(
+    parent: str, ends: bool, tmp_path: Path
+) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SUITE, CELL, parent]
+    suite = subprocess.Popen(command, cwd=tmp_path, env=env)
+
+    def there(name: str, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not (tmp_path / name).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return (tmp_path / name).exists()
+
+    assert there("ready", 60) and not (tmp_path / "reason").exists()
+    (cell,) = psutil.Process(suite.pid).children()
+    suite.kill()
+    suite.wait()
+    if ends:
+        assert there("reason", 30)
+        said = (tmp_path / "reason").read_text()
+        assert said == f"{REASONS.index(ORPHANED)} {ORPHANED}"
+    else:  # it was not started by a suite
+        assert not there("reason", 0.5) and cell.is_running()
+        cell.kill()
 
 
 @pytest.mark.slow
-def test_killed_half_way_and_started_again(processes: None) -> None:
+@pytest.mark.parametrize("everything", [True, False])
+def test_killed_half_way_and_started_again(processes: None, everything: bool) -> None:
+    """The suite and its cells, or the suite alone: they end, and then go on."""
     Path("tiny.toml").write_text(to_toml(TINY))
     whole = suite("whole")
     assert whole.code == 1, "one cell fails, the others are done"
@@ -213,11 +263,12 @@ def test_killed_half_way_and_started_again(processes: None) -> None:
     assert "channels = [1, 2, 3" in table["bad", 1]["error"]
     assert table["rbm", 1]["n_steps"] == 1000
 
-    kill_half_way(Path("killed"))
+    kill_half_way(Path("killed"), everything)
     kept = Path("killed/ring/rbm/seed1/result.json")
     before = (kept.stat().st_mtime_ns, kept.read_text())
     assert not Path("killed/ring/rbm/seed2/result.json").exists()
-    assert runlog.read(Path("killed/ring/rbm/seed2")).status == "running"
+    status = runlog.read(Path("killed/ring/rbm/seed2")).status
+    assert status in ({"running"} if everything else {"running", "stopped"})
     again = suite("killed")
     assert (kept.stat().st_mtime_ns, kept.read_text()) == before, "not run again"
     for result in again.json["results"]:
