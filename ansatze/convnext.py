@@ -24,6 +24,7 @@ from ansatze.readouts import (
     cell_weights,
     cone_capacity,
     network,
+    readout_of,
 )
 from ansatze.shared_weights import Shared, biased, dense, windows
 from vmc.base import Problem, WaveFunction
@@ -37,7 +38,7 @@ def convnext(
     depth: int = 2,
     kernel_size: int | None = None,
     expansion: int = 2,
-    readout: ReadoutName = "sum_exp",
+    readout: ReadoutName | None = None,
     uniform: bool = True,
     init_scale: float = 0.5,
 ) -> WaveFunction:
@@ -67,6 +68,7 @@ def convnext(
     check_sizes({"channels": channels, "depth": depth, "expansion": expansion})
     cells = cells_of(problem, "convnext")
     kernel = kernel_of(cells, kernel_size, 5)
+    readout = readout_of(problem, cells, kernel, 1 + depth, readout)
     weights = cell_weights(problem, cells, readout, "convnext")
     conv = windows(cells.shape, cells.periodic, kernel)
     net = _ConvNext(

@@ -65,8 +65,13 @@ def cells_of(problem: Problem, family: str) -> Cells:
 
 def spin_values(problem: Problem, sigma: Array) -> Array:
     """Spins as numbers between -1 and 1, walkers last: (N, B)."""
+    return scaled_spins(problem, sigma.T)
+
+
+def scaled_spins(problem: Problem, values: Array) -> Array:
+    """Values of spins, of any shape, as numbers between -1 and 1."""
     largest = max(problem.space.local_dims) - 1
-    return sigma.T.astype(float_dtype(problem)) / largest
+    return values.astype(float_dtype(problem)) / largest
 
 
 def check_sizes(sizes: Mapping[str, int], least: int = 1) -> None:
@@ -156,6 +161,14 @@ class Stem:
         """Features (C, P, B) of sigma (B, N)."""
         spins = spin_values(self.problem, sigma)
         spins = spins.reshape(self.shared.n_in, self.n_basis, -1).transpose(1, 0, 2)
-        x = self.shared(p["first.w"], spins)
+        return self.activated(p, self.shared(p["first.w"], spins))
+
+    def activated(
+        self, p: Mapping[str, Array], x: Array, at: Array | None = None
+    ) -> Array:
+        """Features from linear ones (C, P, B), or from those (C, n, B) at positions."""
         x = soft_abs(x) if self.even else biased(x, p["first.b"])
-        return x if self.uniform else x + p["positions"][:, :, None]
+        if self.uniform:
+            return x
+        shift = p["positions"] if at is None else p["positions"][:, at]
+        return x + shift[:, :, None]

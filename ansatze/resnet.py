@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 from jax import Array
 
+from ansatze.cone_moves import ConeMoves, Cones, Layers
 from ansatze.deep_inputs import Stem, cells_of, check_sizes, kernel_of
 from ansatze.layouts import Layout, Leaf, he
 from ansatze.readouts import (
@@ -26,6 +28,7 @@ from ansatze.readouts import (
     cell_weights,
     cone_capacity,
     network,
+    readout_of,
 )
 from ansatze.shared_weights import Shared, biased, windows
 from vmc.base import Problem, WaveFunction
@@ -39,7 +42,7 @@ def cnn(
     depth: int = 1,
     kernel_size: int | None = None,
     layers: int = 1,
-    readout: ReadoutName = "sum_exp",
+    readout: ReadoutName | None = None,
     uniform: bool = True,
     init_scale: float = 0.5,
 ) -> WaveFunction:
@@ -54,6 +57,9 @@ def cnn(
     inner one of a block first; "head" (1 or 2, terms, C).  Their number does not
     depend on the size of the lattice.
 
+    On a lattice large enough moves recompute their light cone only; not so where psi
+    is made of both psi(sigma) and psi(-sigma).
+
     Args:
         problem: see `vmc.base.Problem`; any local dimensions.
         channels: C, of every layer.
@@ -61,7 +67,9 @@ def cnn(
         kernel_size: extent of a window along every direction; default 5, or the
             extent of the lattice where that is smaller.
         layers: convolutions before the first block.
-        readout: "sum_exp", which also carries any momentum, or "product".
+        readout: "sum_exp", which also carries any momentum, or "product"; default: the
+            sum where every position sees the whole lattice or there is a momentum, the
+            product elsewhere.
         uniform: on a periodic lattice psi is invariant under translations, whatever
             the Hamiltonian.  False breaks this by a learned number per position and
             channel.
@@ -75,6 +83,8 @@ def cnn(
     check_sizes({"depth": depth}, 0)
     cells = cells_of(problem, "cnn")
     kernel = kernel_of(cells, kernel_size, 5)
+    n_layers = layers + 2 * depth
+    readout = readout_of(problem, cells, kernel, n_layers, readout)
     weights = cell_weights(problem, cells, readout, "cnn")
     conv = windows(cells.shape, cells.periodic, kernel)
     net = _ResNet(
@@ -85,15 +95,19 @@ def cnn(
         depth,
         init_scale,
     )
-    return network(
+    layout = Layout(net.leaves(), float_dtype(problem))
+    made = network(
         problem,
-        Layout(net.leaves(), float_dtype(problem)),
+        layout,
         net.terms,
         net.readout.term_weights,
-        (layers + 2 * depth) * conv.score_bytes(channels),
-        cone_capacity(cells, net.readout, kernel, layers + 2 * depth),
+        n_layers * conv.score_bytes(channels),
+        cone_capacity(cells, net.readout, kernel, n_layers),
         net.stem.even,
     )
+    doubled = problem.spin_flip and not net.stem.even
+    moves = ConeMoves(net, Cones(cells, kernel, n_layers), layout)
+    return moves.of(made) if moves.is_worthwhile and not doubled else made
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,15 +129,35 @@ class _ResNet:
         return leaves | {"head": self.readout.leaf(c, self.init_scale)}
 
     def terms(self, p: dict[str, Array], sigma: Array) -> Array:
-        def convolve(n: int, x: Array) -> Array:
-            return biased(self.conv(p[f"{n}.w"], jax.nn.gelu(x)), p[f"{n}.b"])
+        return self.readout.terms(p["head"], self.everywhere(p, sigma).last)
 
-        x = self.stem(p, sigma)
+    def everywhere(self, p: dict[str, Array], sigma: Array) -> Layers:
+        """See `ansatze.cone_moves.Network`."""
+
+        def convolve(number: int, x: Array) -> Array:
+            return biased(self.conv(p[f"{number}.w"], x), p[f"{number}.b"])
+
+        return self.features(self.stem(p, sigma), convolve, lambda _, x: x)
+
+    def features(
+        self,
+        x: Array,
+        convolve: Callable[[int, Array], Array],
+        stream: Callable[[int, Array], Array],
+    ) -> Layers:
+        """See `ansatze.cone_moves.Network`."""
+        inputs, streams = [], []
+
+        def through(number: int, x: Array) -> Array:
+            inputs.append(jax.nn.gelu(x))
+            return convolve(number, inputs[-1])
+
         for n in range(1, self.layers):
-            x = convolve(n, x)
+            x = through(n, x)
         for block in range(self.depth):
             n = self.layers + 2 * block
-            z = convolve(n, x / math.sqrt(block + 1))
-            x = x + convolve(n + 1, z)
-        x = jax.nn.gelu(x / math.sqrt(self.depth + 1))
-        return self.readout.terms(p["head"], x)
+            streams.append(x)
+            z = through(n, x / math.sqrt(block + 1))
+            x = stream(block, x) + through(n + 1, z)
+        last = jax.nn.gelu(x / math.sqrt(self.depth + 1))
+        return Layers(tuple(inputs), tuple(streams), last)

@@ -96,13 +96,9 @@ class Shared:
 
     def by_gather(self, weights: Array, x: Array) -> Array:
         """The layer, as a product with a copy of what each position reads."""
-        n_after, n_before, _ = weights.shape
         if self.has_gaps:
             x = jnp.pad(x, ((0, 0), (0, 1), (0, 0)))
-        read = x.at[:, self.table].get(mode="clip")
-        read = read.reshape(n_before * self.n_weights, -1)
-        out = jnp.matmul(weights.reshape(n_after, -1), read, precision="highest")
-        return out.reshape(n_after, self.n_out, -1)
+        return gathered(weights, x.at[:, self.table].get(mode="clip"))
 
     def best(self, weights: Array, x: Array) -> Array:
         """The layer, by the faster of the two ways."""
@@ -124,6 +120,22 @@ def _layer_jvp(shared: Shared, primals: tuple, tangents: tuple) -> tuple[Array, 
     return shared.best(weights, x), out
 
 
+def gathered(weights: Array, read: Array) -> Array:
+    """Outputs from a copy of what each of them reads.
+
+    Args:
+        weights: (D, C, K).
+        read: (C, K, n, B).
+
+    Returns:
+        (D, n, B).
+    """
+    n_after = weights.shape[0]
+    flat = read.reshape(weights[0].size, -1)
+    out = jnp.matmul(weights.reshape(n_after, -1), flat, precision="highest")
+    return out.reshape(n_after, *read.shape[2:])
+
+
 def windows(
     shape: Sequence[int], periodic: Sequence[bool], extent: Sequence[int]
 ) -> Shared:
@@ -135,14 +147,34 @@ def windows(
         extent: of the window along each direction; at most that of the grid where it
             is periodic, at most 2 n - 1 where it is open.
     """
+    spans = [(-((k - 1) // 2), k // 2) for k in extent]
+    return Shared(box_table(shape, periodic, spans), math.prod(shape))
+
+
+def box_table(
+    shape: Sequence[int], periodic: Sequence[bool], spans: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """Cells in a box around every cell of a grid.
+
+    Args:
+        shape: extent of the grid, row-major, n cells in all.
+        periodic: of each direction.
+        spans: first and last step of the box along each direction; what goes around a
+            periodic direction more than once is left out.
+
+    Returns:
+        int32 (K, n); n where there is no cell.
+    """
     grid = np.stack(np.unravel_index(np.arange(math.prod(shape)), tuple(shape)), -1)
-    axes = [range(-((k - 1) // 2), k // 2 + 1) for k in extent]
+    axes = []
+    for (first, last), n, closed in zip(spans, shape, periodic, strict=True):
+        first, last = max(first, 1 - n), min(last, n - 1)
+        axes.append(range(first, min(last, first + n - 1) + 1 if closed else last + 1))
     target = grid[None] + np.array(list(itertools.product(*axes)), int)[:, None]
     size = np.array(shape)
     outside = np.any(((target < 0) | (target >= size)) & ~np.array(periodic), axis=-1)
     index = np.ravel_multi_index(tuple(np.moveaxis(target % size, -1, 0)), tuple(shape))
-    table = np.where(outside, len(grid), index)
-    return Shared(np.asarray(table, np.int32), len(grid))
+    return np.asarray(np.where(outside, len(grid), index), np.int32)
 
 
 def dense(weights: Array, x: Array) -> Array:

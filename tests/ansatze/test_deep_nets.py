@@ -277,6 +277,35 @@ def test_capacity_is_that_of_the_light_cone() -> None:
     assert math.isclose(wide.capacity(half).ln_upper, 6 * math.log(2))
 
 
+@pytest.mark.parametrize(
+    ("name", "n_sites", "changes", "readout"),
+    [
+        # Three convolutions of windows of three see seven sites.
+        ("cnn", 7, {}, "sum_exp"),
+        ("cnn", 8, {}, "product"),
+        ("convnext", 8, {}, "product"),
+        ("cnn", 8, {"symmetry": shifts((8,)), "characters": momentum((8,), (1,))}, ""),
+    ],
+)
+def test_the_readout_fits_the_lattice(
+    name: str, n_sites: int, changes: dict[str, Any], readout: str
+) -> None:
+    keys = {"shape": (n_sites,), "periodic": (True,)} | changes
+    problem = Problem(spins(n_sites), dtype="complex", **keys)
+    found = ANSATZE[name](problem, kernel_size=3)
+    want = ANSATZE[name](problem, kernel_size=3, readout=readout or "sum_exp")
+    other = {"sum_exp": "product", "product": "sum_exp"}.get(readout)
+    key = jax.random.key(1)
+    params, expected = found.init(key), want.init(key)
+    np.testing.assert_array_equal(params["theta"], expected["theta"])
+    sigma = problem.space.random(jax.random.bits(key, (n_sites, 5)))
+    logs = want.log_psi(params, sigma)
+    np.testing.assert_allclose(found.log_psi(params, sigma), logs, rtol=1e-12)
+    if other is not None:
+        wf = ANSATZE[name](problem, kernel_size=3, readout=other)
+        assert wf.init(key)["theta"].shape != params["theta"].shape
+
+
 # ---- ground states ----------------------------------------------------------------
 
 J1J2 = {"name": "j1j2", "J2": 0.5}
