@@ -152,8 +152,9 @@ def time_to(
 ) -> dict[str, float | None]:
     """When the smoothed energy first comes within each target of the exact one.
 
-    The mean of the last `WINDOW` steps plus its standard error must be within, so that
-    a lucky step does not count.
+    The mean of the last `WINDOW` steps plus its standard error must be within, on
+    either side, and no one of them more than four of its errors below, so that a lucky
+    step does not count.
 
     Args:
         seconds: (steps,), times at which steps ended.
@@ -165,10 +166,11 @@ def time_to(
     if exact is None or exact == 0 or len(energy) == 0:
         return found
     means, errors = smoothed(energy, error)
-    # Below it does not count either: walkers that got lost make energies too low.
     relative = (np.abs(means - exact) + errors) / abs(exact)
+    # Walkers that got lost make energies far too low; means pass the exact one then.
+    lost = np.convolve(energy + 4 * error < exact, np.ones(WINDOW))[: len(energy)] > 0
     for target in TARGETS:
-        hits = np.flatnonzero(relative <= float(target))
+        hits = np.flatnonzero((relative <= float(target)) & ~lost)
         if len(hits):
             found[target] = float(seconds[hits[0]])
     return found
