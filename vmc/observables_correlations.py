@@ -195,7 +195,9 @@ def peak(structure: Series, momenta: np.ndarray) -> tuple[int, list[tuple[int, f
             "a correlation length needs at least two allowed momenta: make a direction "
             "of the lattice periodic"
         )
-    top = int(np.argmax(structure))
+    # S(q) = S(-q): which of the two is the larger is rounding, and must not be said.
+    largest = float(np.max(structure))
+    top = int(np.argmax(structure >= largest - _TOLERANCE * abs(largest)))
     # Momenta form a group: differences, brought back, are in the list.
     lengths = np.linalg.norm(momenta, axis=1)
     shortest = np.min(lengths[1:])
