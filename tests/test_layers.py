@@ -16,7 +16,8 @@ LAYERS = [
     {"base", "errors", "launch"},
     {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
     | {"blocked", "solvers", "traced", "flops", "spread"},
-    {"stats", "streaming", "series", "flax_modules", "wavefunction", "moves"},
+    {"stats", "streaming", "series", "records"}
+    | {"flax_modules", "wavefunction", "moves"},
     {"metropolis", "samplers", "independent", "tempering", "surrogate"}
     | {"estimators", "factors", "geometry"},
     {"precondition", "optimizers", "healing", "walkers", "penalties", "step"}

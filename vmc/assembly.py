@@ -126,10 +126,13 @@ class Built:
     def first_state(self) -> VMCState:
         """The state at step 0, near an earlier run if the job names one.
 
+        The step is compiled meanwhile: the next thing to do is to advance.
+
         Raises:
             JobError: the earlier run cannot be used.
         """
         earlier = self.start_from()
+        self.vmc.prepare()
         if earlier is None:
             return self.vmc.init()
         key = derive(root_key(self.job.seed), Purpose.PARAMS)

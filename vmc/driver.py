@@ -22,6 +22,7 @@ from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
 from vmc.keys import Purpose, derive, root_key
 from vmc.penalties import Penalty, accompanied
+from vmc.records import Records, per_step
 from vmc.step import (
     DRIFT_LIMIT,
     TRACED,
@@ -32,41 +33,13 @@ from vmc.step import (
     real_dtype,
 )
 
-#: Steps that R-hat and tau are pooled over.
-WINDOW = 20
-
-#: Columns of the per-step records, in the order in which they are reported.
-COLUMNS = (
-    "step",
-    "energy",
-    "error",
-    "variance",
-    "acceptance",
-    "r_hat",
-    "tau",
-    "grad_norm",
-    "update_norm",
-    "kl",
-    "diag_shift",
-    "condition",
-    "learning_rate",
-    "drift",
-    "rank",
-    "rejected",
-    "replaced",
-    "shrunk",
-    "seconds",
-)
-
-Records = dict[str, np.ndarray]
-
 
 class Control(NamedTuple):
     """What is carried between steps besides the state itself.
 
     Attributes:
         window: mean local energy of each chain in the last good steps,
-            (at most `WINDOW`, n_chains).
+            (at most `vmc.records.WINDOW`, n_chains).
         healing: the last good point and how things went since; see `vmc.healing`.
             None, from a checkpoint that lacks it: see `VMC.completed`.
     """
@@ -190,7 +163,30 @@ class VMC:
 
     def init(self, params: Params | None = None) -> VMCState:
         """Random (or given) parameters and thermalised walkers."""
-        key, given = root_key(self.seed), params
+        key = root_key(self.seed)
+        here = self._starting(params)(key)
+        chains = self._measurement.thermalised(here[0], here[2], key, self.burn_in)
+        random = params is None and starts.are_random(self.wavefunction.init)
+        return self._at_step_0(here[0], here[1], chains, random=random)
+
+    def shapes(self) -> VMCState:
+        """What `init` returns, as ``jax.ShapeDtypeStruct`` with their devices."""
+        program = self._starting(None)
+        found = jax.eval_shape(program.program, root_key(self.seed))
+        specs = (REPLICATED, REPLICATED, BY_WALKER)
+        return self._at_step_0(*distributed.place(found, self._mesh, specs))
+
+    def prepare(self) -> None:
+        """Begin to compile the step, which `init` need not wait for.
+
+        For those who mean to call `advance`; the first call waits for it.
+        """
+        self._dispatch.prepare(*self._arguments(self.shapes()))
+
+    def _starting(self, given: Params | None) -> distributed.Program:
+        """Key -> parameters, state of the optimiser, walkers not yet thermalised."""
+        if given is not None:
+            given = distributed.to_host(given)
 
         def start(key: Key) -> tuple[Any, ...]:
             params = given
@@ -204,15 +200,15 @@ class VMC:
             return params, self.optimizer.init(params), chains
 
         specs = (REPLICATED, REPLICATED, BY_WALKER)
-        if given is not None:
-            given = distributed.to_host(given)
-        program = distributed.compiled(start, self._mesh, (REPLICATED,), specs)
-        params, opt_state, chains = program(key)
-        chains = self._measurement.thermalised(params, chains, key, self.burn_in)
+        return distributed.compiled(start, self._mesh, (REPLICATED,), specs, once=True)
+
+    def _at_step_0(
+        self, params: Params, opt_state: Any, chains: Any, *, random: bool = False
+    ) -> VMCState:
         window = np.zeros((0, self.sampler.n_chains))
         step, control = np.zeros((), np.int32), Control(window, None)
+        key = root_key(self.seed)
         state = VMCState(step, params, opt_state, chains, key, control)
-        random = given is None and starts.are_random(self.wavefunction.init)
         return self.trusting(state, random=random)
 
     def trusting(self, state: VMCState, *, random: bool = False) -> VMCState:
@@ -268,7 +264,7 @@ class VMC:
         rows = {name: table[:, c] for c, name in enumerate(TRACED)}
         done = n if bool(carry.good) else int(rows["ok"].argmin())
         means = np.asarray(chain_means)[:done]
-        records, window = self._records(state, rows, means, done, seconds)
+        records, window = per_step(step, state.control.window, rows, means, seconds)
         here = (carry.params, carry.opt_state, carry.chains)
         now, control = np.asarray(step + done, np.int32), Control(window, carry.healing)
         state = VMCState(now, *here, state.key, control)
@@ -291,33 +287,6 @@ class VMC:
         known = self.completed(state).control.healing
         assert known is not None
         return Carry(*point, known, np.asarray(True))
-
-    def _records(
-        self,
-        state: VMCState,
-        rows: Records,
-        means: np.ndarray,
-        done: int,
-        seconds: float,
-    ) -> tuple[Records, np.ndarray]:
-        records = {name: column[:done] for name, column in rows.items()}
-        n_chains = means.shape[1]
-        records["error"] = np.full(done, np.nan)
-        if n_chains > 1:
-            with np.errstate(invalid="ignore", over="ignore"):  # rejected steps
-                spread = np.std(means, axis=1, ddof=1)
-            records["error"] = spread / math.sqrt(n_chains)
-        good = (records["rejected"] == 0) & (records["shrunk"] == 0)
-        history = np.concatenate([state.control.window, means[good]])
-        # One look per step at the window of good ones that ends there, so that the
-        # logged numbers do not depend on where a run was cut and resumed.
-        stops = len(state.control.window) + np.cumsum(good)
-        looks = [stats.pooled(history[max(0, n - WINDOW) : n]) for n in stops]
-        records["r_hat"] = np.array([look.r_hat for look in looks])
-        records["tau"] = np.array([look.tau for look in looks])
-        records["step"] = int(state.step) + np.arange(1, done + 1)
-        records["seconds"] = np.full(done, seconds)
-        return {name: records[name] for name in COLUMNS}, history[-WINDOW:]
 
     @functools.cached_property
     def _dispatch(self) -> distributed.Program:
@@ -348,9 +317,12 @@ class VMC:
 
     def lowered(self, state: VMCState) -> Any:
         """The program of a dispatch, lowered for ``state``, to look at its cost."""
+        return self._dispatch.lower(*self._arguments(state))
+
+    def _arguments(self, state: VMCState) -> tuple[Any, ...]:
+        """Of a dispatch of one step."""
         numbers = np.int32(0), np.int32(1)
-        args = (self._placed_hamiltonian, self._carry(state), state.key, *numbers)
-        return self._dispatch.lower(*args)
+        return self._placed_hamiltonian, self._carry(state), state.key, *numbers
 
     def settled(self, state: VMCState) -> VMCState:
         """The state, or the last good point if new samples say that it is bad.

@@ -49,7 +49,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
+from jax import Array, lax
 
 from vmc import damping
 from vmc.base import Params
@@ -296,5 +296,6 @@ def counted(opt_state: Any, step: Any) -> Any:
 
 
 def either(condition: Any, one: Any, other: Any) -> Any:
-    """One of two pytrees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
+    """One of two pytrees; a branch, since a selection of each leaf is a kernel each."""
+    one, other = jax.tree.map(jnp.asarray, (one, other))
+    return lax.cond(condition, lambda: one, lambda: other)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from vmc.driver import WINDOW
+from vmc.records import WINDOW
 from vmc.stats import Estimate
 from vmc.step import DRIFT_LIMIT
 

@@ -64,7 +64,7 @@ def opened(path: Path) -> State:
         raise CheckpointError(f"there is no checkpoint {path}")
     saved = checkpoint.peek(path)
     built = runs.load(path.parent).built.at(saved.step)
-    return State(built, checkpoint.load(path, built.vmc.init()))
+    return State(built, checkpoint.load(path, built.vmc.shapes()))
 
 
 def zero_variance(

@@ -20,7 +20,7 @@ class Info(NamedTuple):
     Attributes:
         step: steps done.
         n_steps: steps of the whole run.
-        records: per-step columns of this dispatch (`vmc.driver.COLUMNS`).
+        records: per-step columns of this dispatch (`vmc.records.COLUMNS`).
         state: the run's state.
         seconds: wall time of the run so far.
         phase: "steps", "measure" while the final measurement goes on, or "done".

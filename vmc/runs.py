@@ -128,7 +128,7 @@ def restore(folder: Path, built: Built) -> tuple[VMCState, checkpoint.Saved]:
             f"{folder} has no checkpoint to continue from{''.join(problems)}"
         )
     vmc = built.at(saved.step).vmc
-    state = checkpoint.load(saved.path, vmc.init())
+    state = checkpoint.load(saved.path, vmc.shapes())
     return vmc.completed(state), saved
 
 

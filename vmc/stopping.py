@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vmc.driver import WINDOW
 from vmc.job import Job
+from vmc.records import WINDOW
 from vmc.stats import v_score
 
 #: Standard errors of the difference by which a falling energy has to fall.

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -37,8 +36,8 @@ def ours() -> None:
     from benchmarks.peers.ours import job
     from benchmarks.peers.workloads import WORKLOADS
 
-    run = vmc.build(job(WORKLOADS["W1"])).vmc
-    run.advance(run.init(), 1)
+    built = vmc.build(job(WORKLOADS["W1"]))
+    built.vmc.advance(built.first_state(), 1)  # as ``vmc run`` begins
 
 
 def netket() -> None:
@@ -73,6 +72,7 @@ def started(python: str, side: str, cache: Path) -> dict[str, float]:
     """Seconds of a process, and its largest memory in MiB."""
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)}
     env.pop("PYTHONPATH", None)
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     if side != "ours":
         env |= {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -94,12 +94,13 @@ def compare(peer_python: str, repeats: int) -> dict[str, Any]:
     rows: dict[str, dict[str, list[dict[str, float]]]] = {
         side: {state: [] for state in STATES} for side in pythons
     }
-    for _ in range(repeats):
+    for repeat in range(repeats + 1):
         for side, python in pythons.items():
-            cache = Path(tempfile.mkdtemp())
-            for state in STATES:
-                rows[side][state].append(started(python, side, cache))
-            shutil.rmtree(cache)
+            with tempfile.TemporaryDirectory() as cache:
+                for state in STATES:
+                    row = started(python, side, Path(cache))
+                    if repeat:  # the first one writes the bytecode of its modules
+                        rows[side][state].append(row)
     middle = {
         side: {
             state: statistics.median(x["seconds"] for x in found)

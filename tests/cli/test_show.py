@@ -21,7 +21,7 @@ import vmc
 from tests.cli.conftest import TINY, Outcome, invoke, loaded
 from vmc import runlog
 from vmc.cli import follow
-from vmc.driver import COLUMNS
+from vmc.records import COLUMNS
 
 JOB = vmc.Job(hamiltonian={"name": "tfim"}, run={"n_steps": 40})
 WHERE = {"n_sites": 10, "n_parameters": 3, "started": "2026-01-01T00:00:00+00:00"}

@@ -24,10 +24,11 @@ from tests.engine.helpers import (
 )
 from vmc.base import Params, Problem, VMCState, WaveFunction
 from vmc.distributed import walker_mesh
-from vmc.driver import COLUMNS, VMC, Records
+from vmc.driver import VMC
 from vmc.errors import JobError, NumericalError
 from vmc.moves import local_flips
 from vmc.precondition import AutoShift, limit_kl, sr
+from vmc.records import COLUMNS, Records
 from vmc.samplers import metropolis
 from vmc.space import Spins, spins
 from vmc.wavefunction import from_functions

@@ -15,9 +15,10 @@ from tests.engine.test_driver import make, run, same_states
 from vmc import healing
 from vmc.base import Params, Problem, VMCState, WaveFunction
 from vmc.distributed import walker_mesh
-from vmc.driver import COLUMNS, VMC, Records
+from vmc.driver import VMC
 from vmc.estimators import clipped
 from vmc.healing import RETRIES, Seen
+from vmc.records import COLUMNS, Records
 from vmc.space import Spins, spins
 from vmc.walkers import Drawn, cured
 from vmc.wavefunction import from_functions
