@@ -125,11 +125,11 @@ def _join(where: launch.Launch) -> str:
         address = given or _address(all(h == hosts[0] for h in hosts))
         keys["coordinator_address"] = comm.bcast(address, root=0)
         keys["cluster_detection_method"] = "deactivate"
-    elif given:
-        keys["coordinator_address"] = given
     else:
-        keys["cluster_detection_method"] = "slurm"
-    jax.distributed.initialize(**keys)
+        keys["coordinator_address"] = given or launch.coordinator()
+        keys["cluster_detection_method"] = "slurm"  # it shares the devices of a node
+    with launch.without_proxies():
+        jax.distributed.initialize(**keys)
     return mpi
 
 
@@ -176,7 +176,7 @@ def _communicator(where: launch.Launch) -> tuple[Any, str]:
         JobError: see `start`.
     """
     by_slurm = where.launcher == "Slurm"
-    if by_slurm and not {"PMIX_RANK", "PMI_RANK"} & set(os.environ):
+    if by_slurm and "PMIX_RANK" not in os.environ:
         return None, ""
     for name, value in _QUICK_START.items():
         os.environ.setdefault(name, value)

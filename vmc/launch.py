@@ -1,10 +1,15 @@
-"""Who started this process: mpirun, srun or nobody.  Reads the environment only."""
+"""Who started this process (mpirun, srun or nobody), and where its ranks meet.
+
+All is told by the environment.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 from vmc.errors import JobError
 
@@ -39,6 +44,9 @@ _VARIABLES = (
 CORES = "VMC_CORES"
 #: Numbers of Slurm's pseudo steps (the batch script, an interactive shell) begin here.
 _PSEUDO_STEP = 4294967290
+#: Ports of first ranks under Slurm begin here, above those that Linux hands out, and
+#: are so many.
+_FIRST_PORT, _PORTS = 61440, 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +97,8 @@ def launch(environ: Mapping[str, str] | None = None) -> Launch:
             continue
         if name == "Slurm" and not _inside_step(env):
             continue
+        if name == "MPICH" and _by_srun(env):
+            continue
         default = env.get("SLURM_LOCALID", "0")
         found = Launch(
             name,
@@ -110,6 +120,61 @@ def launch(environ: Mapping[str, str] | None = None) -> Launch:
 def _inside_step(env: Mapping[str, str]) -> bool:
     step = env.get("SLURM_STEP_ID", "")
     return step.isdigit() and int(step) < _PSEUDO_STEP
+
+
+def _by_srun(env: Mapping[str, str]) -> bool:
+    """Whether srun --mpi=pmi2 set the variables of MPICH's mpirun.
+
+    Ranks of an mpirun that itself uses srun are as many as the step has tasks only if
+    every node has one; they may then be taken for those tasks.
+    """
+    step = f"{env.get('SLURM_JOB_ID')}.{env.get('SLURM_STEP_ID')}"
+    same_size = env.get("PMI_SIZE") == env.get("SLURM_STEP_NUM_TASKS")
+    return _inside_step(env) and env.get("PMI_JOBID") == step and same_size
+
+
+def coordinator(environ: Mapping[str, str] | None = None) -> str:
+    """Where the first rank of a Slurm step listens, the same on all ranks.
+
+    The port belongs to job and step, so that several steps of one job, or jobs that
+    share a node, do not meet.
+
+    Args:
+        environ: environment variables; default those of the process.
+
+    Returns:
+        HOST:PORT.
+
+    Raises:
+        JobError: srun did not say where the step runs.
+    """
+    env = os.environ if environ is None else environ
+    # "rack[1-2]n[03,07-09],login1": the first host is rack1n03.
+    host = re.match(r"(?:[^,\[]|\[[^\]]*\])+", env.get("SLURM_STEP_NODELIST", ""))
+    if host is None:
+        raise JobError(
+            "SLURM_STEP_NODELIST, which srun sets, is empty: start the job by srun, or "
+            "say where the first rank listens, VMC_COORDINATOR=ADDRESS:PORT"
+        )
+    name = re.sub(r"\[(\w+)[^\]]*\]", r"\1", host.group())
+    # 31 is odd: jobs with successive numbers have different ports.
+    place = 31 * _number(env, "SLURM_JOB_ID") + _number(env, "SLURM_STEP_ID")
+    return f"{name}:{_FIRST_PORT + place % _PORTS}"
+
+
+@contextlib.contextmanager
+def without_proxies() -> Iterator[None]:
+    """Hide the variables that name a proxy (http_proxy, ...), as long as it lasts.
+
+    They lead out of the cluster; JAX would also take that way from rank to rank, and
+    wait for ever.
+    """
+    names = [name for name in os.environ if name.lower().endswith("_proxy")]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _number(env: Mapping[str, str], name: str, default: str = "") -> int:

@@ -11,20 +11,23 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
+export OPENBLAS_NUM_THREADS=1
 # The name of the run belongs to the job, so that a requeued job finds it again.
 run=runs/slurm-$SLURM_JOB_ID
-export OPENBLAS_NUM_THREADS=1
-
+if [ -d "$run" ] && ! compgen -G "$run/checkpoint-*.h5" >/dev/null; then
+    # The node was lost before the first checkpoint: begin again.
+    mv "$run" "$run.lost-${SLURM_RESTART_COUNT:-0}"
+fi
 if [ -d "$run" ]; then
     set -- resume "$run"
 elif [ -d "$1" ]; then
-    run=$1
-    set -- resume "$run"
+    set -- resume "$1"
 else
     set -- run "$1" --set run.out="$run"
 fi
 # No MPI is needed: JAX finds the ranks of a Slurm step.  -K ends all if one dies.
-srun -K --mpi=none --cpu-bind=cores vmc "$@"
+# Since 22.05 srun knows of --cpus-per-task only what it is told itself.
+srun -K --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --cpu-bind=cores vmc "$@"
 code=$?
 # 75: stopped in time and saved.
 if [ $code -eq 75 ]; then

@@ -1,6 +1,7 @@
 #!/bin/bash
 # GPU nodes under Slurm: one rank per GPU.  Submit it with
 #   sbatch examples/cluster/slurm_gpu.sh examples/tfim_chain.toml
+# and again with the run directory instead of the job file to go on by hand.
 #SBATCH --job-name=vmc
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -11,13 +12,21 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
+# The name of the run belongs to the job, so that a requeued job finds it again.
 run=runs/slurm-$SLURM_JOB_ID
+if [ -d "$run" ] && ! compgen -G "$run/checkpoint-*.h5" >/dev/null; then
+    # The node was lost before the first checkpoint: begin again.
+    mv "$run" "$run.lost-${SLURM_RESTART_COUNT:-0}"
+fi
 if [ -d "$run" ]; then
     set -- resume "$run"
+elif [ -d "$1" ]; then
+    set -- resume "$1"
 else
     set -- run "$1" --set run.out="$run"
 fi
-srun -K --mpi=none vmc "$@"
+# Since 22.05 srun knows of --cpus-per-task only what it is told itself.
+srun -K --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" vmc "$@"
 code=$?
 if [ $code -eq 75 ]; then
     scontrol requeue "$SLURM_JOB_ID"

@@ -13,8 +13,9 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
-# More --ntasks make every point one run of several ranks.
-srun -K --mpi=none vmc sweep "$1" --array
+# More --ntasks make every point one run of several ranks.  Since 22.05 srun knows of
+# --cpus-per-task only what it is told itself.
+srun -K --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" vmc sweep "$1" --array
 code=$?
 # 75: stopped in time and saved; the same task goes on from its checkpoint.
 if [ $code -eq 75 ]; then

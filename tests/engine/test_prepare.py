@@ -11,6 +11,7 @@ import pytest
 
 import vmc
 from tests.engine.helpers import MeshOf
+from vmc import distributed
 from vmc.assembly import build
 from vmc.checkpoint import leaves_of
 
@@ -81,3 +82,13 @@ def test_a_step_that_cannot_be_compiled_says_so(monkeypatch: Any) -> None:
         search._dispatch._ahead.append(pool.submit(fail))
     with pytest.raises(MemoryError, match="no room"):
         search.advance(search.init(), 1)
+
+
+def test_options_that_a_compiler_does_not_know_are_left_out(monkeypatch: Any) -> None:
+    known = dict(distributed.HASTE)
+    monkeypatch.setattr(distributed, "HASTE", {"xla_cpu_no_such_option": 1} | known)
+    distributed._haste.cache_clear()
+    found = distributed._haste("cpu")
+    distributed._haste.cache_clear()
+    assert "xla_cpu_no_such_option" not in found and found.items() <= known.items()
+    assert distributed._haste("gpu") == {}

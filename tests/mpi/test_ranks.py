@@ -251,6 +251,8 @@ def test_ranks_of_slurm_need_no_mpi(tmp_path: Path) -> None:
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_NTASKS": "2",
         "SLURM_STEP_TASKS_PER_NODE": "2",
+        # Nobody listens there, and the ranks are not to ask.
+        "http_proxy": "http://127.0.0.1:9",
     }
     started = [
         subprocess.Popen(
