@@ -4,11 +4,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import vmc
+from vmc import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 JOBS = sorted((ROOT / "examples").glob("*.toml"))
@@ -48,6 +52,20 @@ def run_short(script: Path, folder: Path) -> str:
 def test_there_are_examples() -> None:
     assert ROOT / "examples" / "tfim_chain.toml" in JOBS
     assert ROOT / "examples" / "custom_hamiltonian.py" in SCRIPTS
+
+
+def families(keys: Mapping[str, Any]) -> set[str]:
+    """Names in a section [ansatz], those of parts too."""
+    parts = (families(part) for part in keys.get("parts", ()))
+    return {keys["name"]}.union(*parts)
+
+
+@pytest.mark.parametrize("name", sorted(registry.ansatze()))
+def test_a_family_has_an_example(name: str) -> None:
+    jobs = [tomllib.loads(path.read_text(encoding="utf-8")) for path in JOBS]
+    assert any(name in families(job["ansatz"]) for job in jobs), (
+        f"no job in examples/ uses {name}"
+    )
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda p: p.name)

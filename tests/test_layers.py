@@ -34,6 +34,7 @@ LAYERS = [
         "sections_optimizer",
         "sections_run",
         "job",
+        "changes",
         "factories",
         "registry",
         "resolve",

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -49,6 +49,21 @@ def revision(folder: Path) -> str | None:
 def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of the user's own files, by path."""
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def changed_files(where: Mapping[str, Any], files: Iterable[Path]) -> list[str]:
+    """Warnings about the user's own files that are not what they were.
+
+    Args:
+        where: provenance of the run.
+        files: those that its job names now.
+    """
+    now = file_hashes(files)
+    return [
+        f"{path} has changed since this run was started"
+        for path, old in where.get("files", {}).items()
+        if now.get(path, old) != old
+    ]
 
 
 def collect(

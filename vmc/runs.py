@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import numpy as np
 from vmc import checkpoint, cluster, grow, observables_run, provenance, runlog
 from vmc.assembly import Built, build
 from vmc.base import VMCState, WaveFunction
+from vmc.changes import changed_job, differences
 from vmc.errors import CheckpointError, JobError
 from vmc.job import Job
-from vmc.jobfile import apply_overrides
 from vmc.penalties import own
 from vmc.session import Info, Result, Session
 from vmc.signals import StopFlag
@@ -260,14 +261,8 @@ def as_job(job: Job | Mapping[str, Any] | str | Path) -> Job:
     return Job.load(job)
 
 
-#: What a run that goes on may change, by section; all keys of a section where None.
-CHANGEABLE: dict[str, set[str] | None] = {
-    "optimizer": None,
-    "sampler": {"n_samples", "n_sweeps"},
-    "run": {"n_steps", "max_time", "checkpoint_minutes", "stuck_minutes"}
-    | {"steps_per_dispatch", "chunk", "on_full_disk", "stop_at"},
-    "measure": None,
-}
+#: Seconds after which a run that writes nothing is not running any more.
+QUIET = 30
 
 
 def resume(
@@ -281,13 +276,14 @@ def resume(
     """Continue a run from its newest checkpoint, bit for bit.
 
     The series is cut back to the checkpoint's step, and the run file is written
-    anew from the checkpoint's copy.  Whatever changes goes into the provenance.
+    anew from the checkpoint's copy.  Whatever changes goes into the provenance.  A
+    run that was lost before its first checkpoint begins again.
 
     Args:
         folder: the run directory.
         stop: flag that asks for a stop.
         more_steps: steps beyond those of the job; schedules stretch to the new end.
-        overrides: "section.key=value" for what may change, see `CHANGEABLE`.
+        overrides: "section.key=value" for what may change, see `vmc.changes`.
         keys: keys of [run] to change, as ``max_time="1:00:00"``.
 
     Returns:
@@ -303,6 +299,8 @@ def resume(
     if more_steps:
         job = job.replace({"run": {"n_steps": old.job.run.n_steps + more_steps}})
     check_same(job)
+    if not checkpoint.paths(old.folder):
+        return _begin_again(old, job, stop)
     state, saved = restore(old.folder, old.built)
     built = build(job)
     observables_run.plan(built, job.measure.observables)
@@ -320,41 +318,39 @@ def resume(
     session = Session(
         built, log=log, state=state, stop=stop, folder=folder, series=saved.series
     )
-    session.warnings += changed_files(where, built)
+    session.warnings += provenance.changed_files(where, built.files)
     return session
 
 
-def changed_job(job: Job, overrides: Sequence[str], keys: Mapping[str, Any]) -> Job:
-    """A job with changes that leave its state what it is.
+def _begin_again(old: Run, job: Job, stop: StopFlag | None) -> Session:
+    """A run that was lost before its first checkpoint, from step 0.
 
     Raises:
-        JobError: another key would change.
+        JobError: it seems to be running.
     """
-    for item in overrides:
-        section, _, key = item.partition("=")[0].strip().partition(".")
-        allowed = CHANGEABLE.get(section, set())
-        if allowed is not None and key.partition(".")[0] not in allowed:
-            names = {s: sorted(found or "*") for s, found in CHANGEABLE.items()}
-            known = [f"{s}.{k}" for s, found in names.items() for k in found]
-            raise JobError(
-                f"--set {item}: a run that goes on keeps its {section}.{key}; what may "
-                f"change is {', '.join(known)}. Start another run from this one's "
-                "parameters with run.start_from"
-            )
-    data = apply_overrides(job.to_dict(), overrides)
-    changed = Job.from_dict(data, folder=job.folder, source=job._source)
-    return changed.replace({"run": keys}) if keys else changed
+    path = old.folder / runlog.FILE
+    age = time.time() - path.stat().st_mtime
+    if cluster.on_first(lambda: old.status == "running" and age < QUIET):
+        raise JobError(
+            f"{old.folder} has no checkpoint yet, and was written {age:.0f} s ago: if "
+            f"it is running elsewhere, let it; if not, try again in {QUIET} s"
+        )
+    built = build(job)
+    observables_run.plan(built, job.measure.observables)
+    built.start_from()
 
+    def again() -> runlog.RunLog:
+        path.rename(path.with_name(path.name + ".lost"))
+        return start_log(built, old.folder)
 
-def differences(old: Job, new: Job) -> dict[str, Any]:
-    """Keys that changed, as {"section.key": new value}."""
-    before, after = old.to_dict(), new.to_dict()
-    return {
-        f"{section}.{key}": after[section].get(key)
-        for section in CHANGEABLE
-        for key in sorted({*before[section], *after[section]})
-        if before[section].get(key) != after[section].get(key)
-    }
+    folder, log = open_log(again)
+    session = Session(built, log=log, stop=stop, folder=folder)
+    lost = f"{runlog.FILE}.lost has what it had logged"
+    session.warnings += [
+        f"there is no checkpoint: the run begins again at step 0 ({lost})",
+        *provenance.changed_files(old.file.provenance, built.files),
+    ]
+    return session
 
 
 def with_optimizer_of(built: Built, state: VMCState) -> VMCState:
@@ -371,13 +367,3 @@ def set_aside(folder: Path, saved: checkpoint.Saved) -> None:
         if path == saved.path:
             return
         path.rename(path.with_name(path.name + ".damaged"))
-
-
-def changed_files(where: Mapping[str, Any], built: Built) -> list[str]:
-    """Warnings about the user's own files that are not what they were."""
-    now = provenance.file_hashes(built.files)
-    return [
-        f"{path} has changed since this run was started"
-        for path, old in where.get("files", {}).items()
-        if now.get(path, old) != old
-    ]

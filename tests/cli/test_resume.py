@@ -1,8 +1,11 @@
 """What a run that goes on may change, and what it keeps."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -49,9 +52,32 @@ def test_what_may_not_change(done: Path, item: str, message: str) -> None:
     assert outcome.code == 2 and message in outcome.err
 
 
-def test_the_queue_ends_a_run_in_time() -> None:
-    import time
+def test_a_run_that_was_lost_before_its_first_checkpoint(done: Path) -> None:
+    before = runlog.read(done).series
+    for path in done.glob("checkpoint-*"):
+        path.unlink()
+    outcome = invoke("resume", str(done), "--json")
+    assert outcome.code == 0 and outcome.json["n_steps"] == 30
+    assert "begins again at step 0" in outcome.err
+    after = runlog.read(done).series
+    np.testing.assert_array_equal(after["energy"], before["energy"])
+    assert (done / "run.h5.lost").exists()
 
+
+def test_a_run_without_a_checkpoint_may_be_running(done: Path) -> None:
+    for path in done.glob("checkpoint-*"):
+        path.unlink()
+    with h5py.File(done / "run.h5", "r+") as file:
+        assert file.attrs["status"] == "done"
+        file.attrs["status"] = "running"
+    outcome = invoke("resume", str(done))
+    assert outcome.code == 2 and "if it is running elsewhere" in outcome.err
+    long_ago = time.time() - 60
+    os.utime(done / "run.h5", (long_ago, long_ago))
+    assert invoke("resume", str(done)).code == 0
+
+
+def test_the_queue_ends_a_run_in_time() -> None:
     assert queue_limit({}) == np.inf
     assert queue_limit({"SLURM_JOB_END_TIME": "soon"}) == np.inf
     left = queue_limit({"SLURM_JOB_END_TIME": str(int(time.time()) + 600)})
