@@ -71,7 +71,7 @@ def test_the_next_state_is_the_first_excited_one(
     assert stored is not None
     table = stored["observables"]["overlaps"]
     assert table["run"] == [str(ground)] and table["error"] == [0.0]
-    assert 0 <= table["mean"][0] < 1e-3
+    assert -1e-9 < table["mean"][0] < 1e-3
     strength = first.built.job.run.penalty
     assert strength == 4.0 and not isinstance(strength, str)
     penalised = first.energy.mean + strength * table["mean"][0]

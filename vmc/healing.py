@@ -290,9 +290,11 @@ def counted(opt_state: Any, step: Any) -> Any:
         del value
         return getattr(path[-1], "tuple_name", "") != "ScaleByAdamState"
 
-    if optax.tree_utils.tree_get_all_with_path(opt_state, "count"):
-        return optax.tree_utils.tree_set(opt_state, belongs_to_schedule, count=step)
-    return opt_state
+    counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+    if not counts:
+        return opt_state
+    step = jnp.asarray(step, jnp.result_type(counts[0][1]))
+    return optax.tree_utils.tree_set(opt_state, belongs_to_schedule, count=step)
 
 
 def either(condition: Any, one: Any, other: Any) -> Any:

@@ -100,7 +100,7 @@ def test_the_stored_job_is_resolved_and_runs_again(
         'solver = "auto"', ""
     )
     (tmp_path / "again.toml").write_text(resolved)
-    arguments = ("run", "again.toml", "--set", "run.out=again", "--quiet")
+    arguments = ("run", "again.toml", "--out", "again", "--quiet")
     assert invoke(*arguments).code == 0
     same_numbers(folder, tmp_path / "again")
 
@@ -134,7 +134,7 @@ def test_a_stopped_run_resumes_bit_for_bit(
     number = signal.SIGTERM
     with monkeypatch.context() as patch:
         interrupt_at(patch, 11, lambda: os.kill(os.getpid(), number))
-        outcome = invoke("run", job_file(TINY), "--set", "run.out=part", "--json")
+        outcome = invoke("run", job_file(TINY), "--out", "part", "--json")
     assert outcome.code == 75
     assert outcome.json["energy"] is None and outcome.json["status"] == "stopped"
     assert f"stopped by {number.name}" in outcome.err

@@ -52,10 +52,22 @@ def test_what_may_not_change(done: Path, item: str, message: str) -> None:
     assert outcome.code == 2 and message in outcome.err
 
 
+def lose(run: Path, status: str) -> None:
+    """As it is after a node died before the first checkpoint."""
+    for path in run.glob("checkpoint-*"):
+        path.unlink()
+    with h5py.File(run / "run.h5", "r+") as file:
+        assert file.attrs["status"] == "done"
+        file.attrs["status"] = status
+
+
 def test_a_run_that_was_lost_before_its_first_checkpoint(done: Path) -> None:
     before = runlog.read(done).series
-    for path in done.glob("checkpoint-*"):
-        path.unlink()
+    lose(done, "running")
+    outcome = invoke("resume", str(done))
+    assert outcome.code == 2 and "if it is running elsewhere" in outcome.err
+    long_ago = time.time() - 60
+    os.utime(done / "run.h5", (long_ago, long_ago))
     outcome = invoke("resume", str(done), "--json")
     assert outcome.code == 0 and outcome.json["n_steps"] == 30
     assert "begins again at step 0" in outcome.err
@@ -64,17 +76,9 @@ def test_a_run_that_was_lost_before_its_first_checkpoint(done: Path) -> None:
     assert (done / "run.h5.lost").exists()
 
 
-def test_a_run_without_a_checkpoint_may_be_running(done: Path) -> None:
-    for path in done.glob("checkpoint-*"):
-        path.unlink()
-    with h5py.File(done / "run.h5", "r+") as file:
-        assert file.attrs["status"] == "done"
-        file.attrs["status"] = "running"
-    outcome = invoke("resume", str(done))
-    assert outcome.code == 2 and "if it is running elsewhere" in outcome.err
-    long_ago = time.time() - 60
-    os.utime(done / "run.h5", (long_ago, long_ago))
-    assert invoke("resume", str(done)).code == 0
+def test_a_run_that_was_stopped_before_its_first_checkpoint(done: Path) -> None:
+    lose(done, "stopped")
+    assert invoke("resume", str(done), "--quiet").code == 0
 
 
 def test_the_queue_ends_a_run_in_time() -> None:

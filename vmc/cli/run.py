@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 def run(
     job: JobFile,
     set_: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run directory, a new one: run.out."),
+    ] = None,
     init_from: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Start near an earlier run: run.start_from."),
@@ -35,6 +40,8 @@ def run(
         stop = StopFlag()
         stop.install()
         overrides = list(set_ or [])
+        if out is not None:
+            overrides.append(f"run.out={dumps(str(out), ensure_ascii=False)}")
         if max_time is not None:
             overrides.append(f"run.max_time={max_time}")
         if init_from is not None:
