@@ -28,6 +28,7 @@ from ansatze.cuts_pairs import rbm_capacity
 from ansatze.rbm_complex import (
     ComplexParts,
     as_planes,
+    by_real_products,
     complex_log_ratio,
     site_values,
     times,
@@ -64,10 +65,18 @@ class RBMCache(NamedTuple):
     block_weights: Array
 
 
-class RBMPending(NamedTuple):
-    """What a proposal leaves for `commit`."""
+class Case(NamedTuple):
+    """Factors of u: planes (M,) of walkers whose spin is up, of others; who is up."""
 
-    factor: tuple[Array, ...]
+    up: tuple[Array, ...]
+    down: tuple[Array, ...]
+    is_up: Array
+
+
+class RBMPending(NamedTuple):
+    """What a proposal leaves for `commit`: factors of u, one after the other."""
+
+    cases: tuple[Case, ...]
     log_den: Array
 
 
@@ -206,12 +215,7 @@ def _expand(shape: _Shape, params: Params) -> tuple[Array, Array, Array]:
 def _thetas(b: Array, weights: Array, sigma: Array) -> Array:
     """theta, (M, B): walkers trailing."""
     spins = sigma.T.astype(weights.real.dtype)
-    if not jnp.iscomplexobj(weights):
-        return weights.T @ spins + b[:, None]
-    # Two real products cost half of a complex one, since sigma is real.
-    re = weights.real.T @ spins + b.real[:, None]
-    im = weights.imag.T @ spins + b.imag[:, None]
-    return lax.complex(re, im)
+    return by_real_products(lambda w: w.T @ spins, weights) + b[:, None]
 
 
 def _log_cosh(theta: Array) -> Array:
@@ -228,13 +232,37 @@ def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:
 
 def _log_one_plus(shape: _Shape, u: tuple[Array, ...]) -> Array:
     """sum_j ln |1 + u_j| for planes (M, B): products over blocks, then logs."""
+    return _sum_of_logs(_block_products(shape, u), len(u))
+
+
+def _block_products(shape: _Shape, u: tuple[Array, ...]) -> Array:
+    """|1 + u_j|, or its square for complex u, over blocks: (blocks, B)."""
     # Squares reach twice as far.
     size = shape.block_size // len(u)
     factor = 1 + u[0] if len(u) == 1 else (1 + u[0]) ** 2 + u[1] ** 2
-    blocks = jnp.prod(factor.reshape(size, -1, factor.shape[1]), axis=0)
+    return jnp.prod(factor.reshape(size, -1, factor.shape[1]), axis=0)
+
+
+def _sum_of_logs(blocks: Array, power: int) -> Array:
+    """Sum over blocks of the logarithm of their root."""
     # Without the barrier XLA:CPU recomputes the product for every logarithm.
     logs = jnp.sum(jnp.log(lax.optimization_barrier(blocks)), axis=0)
-    return logs if len(u) == 1 else 0.5 * logs
+    return logs if power == 1 else logs / power
+
+
+def _log_one_plus_moved(
+    shape: _Shape, u: tuple[Array, ...], cases: tuple[Case, ...]
+) -> Array:
+    """The same after a move."""
+    if len(cases) > 1 or len(u) > 1:
+        return _log_one_plus(shape, _moved(u, cases))
+    # Both products for all walkers cost less than a choice for every number.
+    (case,) = cases
+    both = [
+        _block_products(shape, (u[0] * factor[0][:, None],))
+        for factor in (case.up, case.down)
+    ]
+    return _sum_of_logs(jnp.where(case.is_up[None], *both), 1)
 
 
 def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
@@ -264,40 +292,35 @@ def _pick(table: tuple[Array, ...], site: Array) -> tuple[Array, ...]:
     return tuple(lax.dynamic_index_in_dim(t, site, 0, keepdims=False) for t in table)
 
 
-def _factor(
-    of_up: tuple[Array, ...],
-    of_down: tuple[Array, ...],
-    move: Move,
-    spins: list[Array],
-) -> tuple[Array, ...]:
-    """Product over the sites of a move, planes (M, B).
+def _cases(cache: RBMCache, move: Move, spins: list[Array]) -> tuple[Case, ...]:
+    """Factors of a move.
 
     Args:
-        of_up: planes (N + 1, M), the factor of a site that is up.
-        of_down: the same for down, the inverse.
+        cache: has the tables.
         move: the move.
         spins: what `site_values` says.
     """
-    pairs = []
+    up, down, is_up = cache.up, cache.down, [spin > 0 for spin in spins]
     if move.exchange:
         # The spins are antiparallel: two cases instead of four.
         first, second = move.sites[0], move.sites[1]
-        up = times(_pick(of_up, first), _pick(of_down, second))
-        down = times(_pick(of_down, first), _pick(of_up, second))
-        pairs.append((up, down, spins[0]))
-    else:
-        for c, spin in enumerate(spins):
-            site = move.sites[c]
-            pairs.append((_pick(of_up, site), _pick(of_down, site), spin))
+        plus = times(_pick(up, first), _pick(down, second))
+        minus = times(_pick(down, first), _pick(up, second))
+        return (Case(plus, minus, is_up[0]),)
+    sites = [move.sites[c] for c in range(len(spins))]
+    return tuple(Case(_pick(up, i), _pick(down, i), s) for i, s in zip(sites, is_up))
+
+
+def _moved(u: tuple[Array, ...], cases: tuple[Case, ...]) -> tuple[Array, ...]:
+    """u after a move, planes (M, B)."""
     factor: tuple[Array, ...] | None = None
-    for up, down, spin in pairs:
-        is_up = (spin > 0)[None, :]
+    for up, down, is_up in cases:
         chosen = tuple(
-            jnp.where(is_up, x[:, None], y[:, None]) for x, y in zip(up, down)
+            jnp.where(is_up[None], x[:, None], y[:, None]) for x, y in zip(up, down)
         )
         factor = chosen if factor is None else times(factor, chosen)
     assert factor is not None
-    return factor
+    return times(u, factor)
 
 
 def _visible(cache: RBMCache, move: Move, spins: list[Array]) -> Array:
@@ -314,20 +337,18 @@ def _try_move(
     shape: _Shape, params: Params, cache: RBMCache, sigma: Array, move: Move
 ) -> tuple[Array, RBMPending]:
     spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
-    factor = _factor(cache.up, cache.down, move, spins)
-    log_den = _log_one_plus(shape, times(cache.u, factor))
+    cases = _cases(cache, move, spins)
+    log_den = _log_one_plus_moved(shape, cache.u, cases)
     real_part = _visible(cache, move, spins).real + log_den - cache.log_den
-    return 2 * real_part, RBMPending(factor, log_den)
+    return 2 * real_part, RBMPending(cases, log_den)
 
 
 def _commit(
     shape: _Shape, cache: RBMCache, pending: RBMPending, accept: Array
 ) -> RBMCache:
     keep = accept[None, :]
-    u = tuple(
-        jnp.where(keep, new, old)
-        for new, old in zip(times(cache.u, pending.factor), cache.u)
-    )
+    moved = _moved(cache.u, pending.cases)
+    u = tuple(jnp.where(keep, new, old) for new, old in zip(moved, cache.u))
     log_den = jnp.where(accept, pending.log_den, cache.log_den)
     return cache._replace(u=u, log_den=log_den)
 
@@ -353,8 +374,7 @@ def _log_ratios(
 
 def _real_log_ratio(shape: _Shape, cache: RBMCache, sigma: Array, move: Move) -> Array:
     spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
-    u = times(cache.u, _factor(cache.up, cache.down, move, spins))
-    log_den = _log_one_plus(shape, u)
+    log_den = _log_one_plus_moved(shape, cache.u, _cases(cache, move, spins))
     return _visible(cache, move, spins) + log_den - cache.log_den
 
 
@@ -379,32 +399,29 @@ def _complex_parts(shape: _Shape, cache: RBMCache) -> ComplexParts:
 
 
 def _scores(shape: _Shape, params: Params, sigma: Array) -> Any:
-    a, b, weights = _expand(shape, params)
+    _, b, weights = _expand(shape, params)
     spins = sigma.astype(shape.real)
-    tanh = jnp.tanh(_thetas(b, weights, sigma))[: shape.n_hidden]
+    # Walkers lead, as in all scores: turning tanh around costs more than its products.
+    theta = by_real_products(lambda w: spins @ w, weights) + b[None]
+    tanh = jnp.tanh(theta[:, : shape.n_hidden])
     if shape.symmetry is None:
-        t = tanh.T[:, None, :]
-        scores = {"W": (spins[:, None, :], t)}
+        # A factor that two leaves share is one array: it travels once.
+        s, t = spins[:, None], tanh[:, None]
+        scores = {"W": (s, t)}
         if shape.biased:
-            scores |= {"a": (spins[:, None, :],), "b": (t,)}
+            scores |= {"a": (s,), "b": (t,)}
         return scores
-    scores = {"W": (_filter_scores(shape, tanh, sigma),)}
+    per_filter = tanh.reshape(-1, shape.n_features, len(shape.symmetry))
+    scores = {"W": (_filter_scores(shape, per_filter, sigma),)}
     if shape.biased:
-        per_filter = tanh.reshape(shape.n_features, -1, tanh.shape[1]).sum(axis=1)
         scores["a"] = (spins.sum(axis=1)[:, None, None],)
-        scores["b"] = (per_filter.T[:, None, :],)
+        scores["b"] = (per_filter.sum(axis=2)[:, None, :],)
     return scores
 
 
 def _filter_scores(shape: _Shape, tanh: Array, sigma: Array) -> Array:
     """d log psi / d w_{f d} = sum_g tanh_{f g} sigma[perm_g(d)], (B, 1, alpha N)."""
     assert shape.symmetry is not None
-    n_batch = sigma.shape[0]
-    t = tanh.reshape(shape.n_features, -1, n_batch).transpose(2, 0, 1)
     moved = sigma[:, shape.symmetry].astype(shape.real)
-    if shape.is_complex:
-        planes = [jnp.einsum("bfg,bgd->bfd", x, moved) for x in (t.real, t.imag)]
-        out = lax.complex(*planes)
-    else:
-        out = jnp.einsum("bfg,bgd->bfd", t, moved)
-    return out.reshape(n_batch, 1, -1)
+    out = by_real_products(lambda t: jnp.einsum("bfg,bgd->bfd", t, moved), tanh)
+    return out.reshape(len(sigma), 1, -1)

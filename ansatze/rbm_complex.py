@@ -6,6 +6,7 @@ a loop over the units of a block instead of a reduction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -111,3 +112,10 @@ def _log_product(z: Array) -> Array:
         z = jnp.pad(z, ((0, pad), (0, 0)), constant_values=1)
         z = lax.optimization_barrier(jnp.prod(z.reshape(group, -1, z.shape[1]), 0))
     return jnp.log(jnp.prod(z, axis=0))
+
+
+def by_real_products(linear: Callable[[Array], Array], x: Array) -> Array:
+    """A real linear map; of complex x by two real products, half the work of one."""
+    if not jnp.iscomplexobj(x):
+        return linear(x)
+    return lax.complex(linear(x.real), linear(x.imag))

@@ -225,13 +225,27 @@ def _packed(tree: Any, collective: Callable[[Array], Array]) -> Any:
     out: list[Any] = [None] * len(leaves)
     for dtype in dict.fromkeys(x.dtype for x in leaves):
         some = [k for k, x in enumerate(leaves) if x.dtype == dtype]
-        joined = collective(jnp.concatenate([leaves[k].reshape(-1) for k in some]))
+        whole = collective(joined([leaves[k] for k in some]))
         start = 0
         for k in some:
-            part = joined[..., start : start + leaves[k].size]
+            part = whole[..., start : start + leaves[k].size]
             out[k] = part.reshape(*part.shape[:-1], *leaves[k].shape)
             start += leaves[k].size
     return structure.unflatten(out)
+
+
+def joined(arrays: list[Array]) -> Array:
+    """All numbers of some arrays of one dtype as one vector.
+
+    Written in place: XLA:CPU's loop over a concatenation of matrices takes 30 ns per
+    number.
+    """
+    out = jnp.zeros((sum(x.size for x in arrays),), arrays[0].dtype)
+    start = 0
+    for x in arrays:
+        out = lax.dynamic_update_slice(out, x.reshape(-1), (start,))
+        start += x.size
+    return out
 
 
 def gather_all(tree: Any) -> Any:

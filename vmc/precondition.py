@@ -381,7 +381,7 @@ def _kernel_step(
 def _ravel(tree: Params, dtype: Any) -> tuple[Array, Callable[[Array], Params]]:
     """Flat vector of a pytree in leaf order, and the way back."""
     leaves, structure = jax.tree.flatten(tree)
-    flat = jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
+    flat = distributed.joined([leaf.astype(dtype) for leaf in leaves])
 
     def unravel(vector: Array) -> Params:
         out, start = [], 0
