@@ -32,9 +32,24 @@ def soft_abs(x: Array) -> Array:
 
 def log_cosh(z: Array) -> Array:
     """Ln cosh z of real or complex z, without overflow."""
-    sign = jnp.where(z.real < 0, -1, 1).astype(z.real.dtype)
-    z = z * sign
-    return z + jnp.log1p(jnp.exp(-2 * z)) - math.log(2.0)
+    if jnp.iscomplexobj(z):
+        return lax.complex(*log_cosh_planes(z.real, z.imag))
+    size = jnp.abs(z)
+    return size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2.0)
+
+
+def log_cosh_planes(re: Array, im: Array) -> tuple[Array, Array]:
+    """Real and imaginary part of ln cosh, of real and imaginary part.
+
+    XLA drops the part that is not asked for, which it cannot do with complex numbers.
+    """
+    sign = jnp.where(re < 0, -1, 1).astype(re.dtype)
+    re, im = re * sign, im * sign
+    size = jnp.exp(-2 * re)
+    one_plus, turned = 1 + size * jnp.cos(2 * im), -size * jnp.sin(2 * im)
+    squares = one_plus**2 + turned**2
+    re = re + 0.5 * jnp.log(squares) - math.log(2.0)
+    return re, im + jnp.arctan2(turned, one_plus)
 
 
 def layer_norm(x: Array, scale: Array, shift: Array) -> Array:

@@ -18,18 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.activations import log_cosh
 from ansatze.capacity import symmetrised_capacity
 from ansatze.cuts import trivial
 from vmc.base import Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import from_functions, from_module
-
-
-def log_cosh(x: Array) -> Array:
-    """Ln cosh x of a real x, without overflow."""
-    size = jnp.abs(x)
-    return size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2.0)
-
 
 #: Activation functions by name.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

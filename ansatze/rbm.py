@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze.activations import log_cosh, log_cosh_planes
 from ansatze.cuts_pairs import rbm_capacity
 from ansatze.rbm_complex import (
     ComplexParts,
@@ -218,16 +219,14 @@ def _thetas(b: Array, weights: Array, sigma: Array) -> Array:
     return by_real_products(lambda w: w.T @ spins, weights) + b[:, None]
 
 
-def _log_cosh(theta: Array) -> Array:
-    sign = jnp.where(theta.real < 0, -1, 1).astype(theta.real.dtype)
-    z = theta * sign
-    return z + jnp.log1p(jnp.exp(-2 * z)) - math.log(2.0)
-
-
 def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:
     a, b, weights = _expand(shape, params)
-    visible = jnp.sum(sigma.astype(shape.real) * a[None, :], axis=1)
-    return visible + jnp.sum(_log_cosh(_thetas(b, weights, sigma)), axis=0)
+    spins, theta = sigma.astype(shape.real), _thetas(b, weights, sigma)
+    if not shape.is_complex:
+        return spins @ a + jnp.sum(log_cosh(theta), axis=0)
+    re, im = log_cosh_planes(theta.real, theta.imag)
+    re = spins @ a.real + jnp.sum(re, axis=0)
+    return lax.complex(re, spins @ a.imag + jnp.sum(im, axis=0))
 
 
 def _log_one_plus(shape: _Shape, u: tuple[Array, ...]) -> Array:
@@ -385,7 +384,7 @@ def _complex_parts(shape: _Shape, cache: RBMCache) -> ComplexParts:
 
     u = blocks(cache.u)
     up, down = (blocks(tuple(x.T for x in t)) for t in (cache.up, cache.down))
-    shift = 2 * cache.block_weights.T[None]
+    shift = 2 * cache.block_weights.T
     return ComplexParts(
         n_sites=shape.n_sites,
         u=u,
