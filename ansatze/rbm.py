@@ -26,13 +26,16 @@ from jax import Array, lax
 
 from ansatze.activations import log_cosh, log_cosh_planes
 from ansatze.cuts_pairs import rbm_capacity
-from ansatze.rbm_complex import (
-    ComplexParts,
+from ansatze.rbm_complex import ComplexParts, complex_log_ratio
+from ansatze.rbm_products import (
+    Case,
     as_planes,
     by_real_products,
-    complex_log_ratio,
+    cases_of,
+    log_one_plus,
+    log_one_plus_moved,
+    moved,
     site_values,
-    times,
 )
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
@@ -64,14 +67,6 @@ class RBMCache(NamedTuple):
     c: Array
     bias: Array
     block_weights: Array
-
-
-class Case(NamedTuple):
-    """Factors of u: planes (M,) of walkers whose spin is up, of others; who is up."""
-
-    up: tuple[Array, ...]
-    down: tuple[Array, ...]
-    is_up: Array
 
 
 class RBMPending(NamedTuple):
@@ -229,41 +224,6 @@ def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:
     return lax.complex(re, spins @ a.imag + jnp.sum(im, axis=0))
 
 
-def _log_one_plus(shape: _Shape, u: tuple[Array, ...]) -> Array:
-    """sum_j ln |1 + u_j| for planes (M, B): products over blocks, then logs."""
-    return _sum_of_logs(_block_products(shape, u), len(u))
-
-
-def _block_products(shape: _Shape, u: tuple[Array, ...]) -> Array:
-    """|1 + u_j|, or its square for complex u, over blocks: (blocks, B)."""
-    # Squares reach twice as far.
-    size = shape.block_size // len(u)
-    factor = 1 + u[0] if len(u) == 1 else (1 + u[0]) ** 2 + u[1] ** 2
-    return jnp.prod(factor.reshape(size, -1, factor.shape[1]), axis=0)
-
-
-def _sum_of_logs(blocks: Array, power: int) -> Array:
-    """Sum over blocks of the logarithm of their root."""
-    # Without the barrier XLA:CPU recomputes the product for every logarithm.
-    logs = jnp.sum(jnp.log(lax.optimization_barrier(blocks)), axis=0)
-    return logs if power == 1 else logs / power
-
-
-def _log_one_plus_moved(
-    shape: _Shape, u: tuple[Array, ...], cases: tuple[Case, ...]
-) -> Array:
-    """The same after a move."""
-    if len(cases) > 1 or len(u) > 1:
-        return _log_one_plus(shape, _moved(u, cases))
-    # Both products for all walkers cost less than a choice for every number.
-    (case,) = cases
-    both = [
-        _block_products(shape, (u[0] * factor[0][:, None],))
-        for factor in (case.up, case.down)
-    ]
-    return _sum_of_logs(jnp.where(case.is_up[None], *both), 1)
-
-
 def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
     a, b, weights = _expand(shape, params)
     limit = CLIP[shape.precision]
@@ -278,48 +238,13 @@ def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
     blocks = padded.reshape(shape.n_sites + 1, shape.block_size, -1)
     return RBMCache(
         u=u,
-        log_den=_log_one_plus(shape, u),
+        log_den=log_one_plus(shape.block_size, u),
         up=as_planes(jnp.exp(-4 * padded)),
         down=as_planes(jnp.exp(4 * padded)),
         c=2 * (padded.sum(axis=1) - a),
         bias=-2 * a,
         block_weights=blocks.sum(axis=1),
     )
-
-
-def _pick(table: tuple[Array, ...], site: Array) -> tuple[Array, ...]:
-    return tuple(lax.dynamic_index_in_dim(t, site, 0, keepdims=False) for t in table)
-
-
-def _cases(cache: RBMCache, move: Move, spins: list[Array]) -> tuple[Case, ...]:
-    """Factors of a move.
-
-    Args:
-        cache: has the tables.
-        move: the move.
-        spins: what `site_values` says.
-    """
-    up, down, is_up = cache.up, cache.down, [spin > 0 for spin in spins]
-    if move.exchange:
-        # The spins are antiparallel: two cases instead of four.
-        first, second = move.sites[0], move.sites[1]
-        plus = times(_pick(up, first), _pick(down, second))
-        minus = times(_pick(down, first), _pick(up, second))
-        return (Case(plus, minus, is_up[0]),)
-    sites = [move.sites[c] for c in range(len(spins))]
-    return tuple(Case(_pick(up, i), _pick(down, i), s) for i, s in zip(sites, is_up))
-
-
-def _moved(u: tuple[Array, ...], cases: tuple[Case, ...]) -> tuple[Array, ...]:
-    """u after a move, planes (M, B)."""
-    factor: tuple[Array, ...] | None = None
-    for up, down, is_up in cases:
-        chosen = tuple(
-            jnp.where(is_up[None], x[:, None], y[:, None]) for x, y in zip(up, down)
-        )
-        factor = chosen if factor is None else times(factor, chosen)
-    assert factor is not None
-    return times(u, factor)
 
 
 def _visible(cache: RBMCache, move: Move, spins: list[Array]) -> Array:
@@ -336,8 +261,8 @@ def _try_move(
     shape: _Shape, params: Params, cache: RBMCache, sigma: Array, move: Move
 ) -> tuple[Array, RBMPending]:
     spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
-    cases = _cases(cache, move, spins)
-    log_den = _log_one_plus_moved(shape, cache.u, cases)
+    cases = cases_of(cache.up, cache.down, move, spins)
+    log_den = log_one_plus_moved(shape.block_size, cache.u, cases)
     real_part = _visible(cache, move, spins).real + log_den - cache.log_den
     return 2 * real_part, RBMPending(cases, log_den)
 
@@ -346,8 +271,8 @@ def _commit(
     shape: _Shape, cache: RBMCache, pending: RBMPending, accept: Array
 ) -> RBMCache:
     keep = accept[None, :]
-    moved = _moved(cache.u, pending.cases)
-    u = tuple(jnp.where(keep, new, old) for new, old in zip(moved, cache.u))
+    after = moved(cache.u, pending.cases)
+    u = tuple(jnp.where(keep, new, old) for new, old in zip(after, cache.u))
     log_den = jnp.where(accept, pending.log_den, cache.log_den)
     return cache._replace(u=u, log_den=log_den)
 
@@ -373,7 +298,8 @@ def _log_ratios(
 
 def _real_log_ratio(shape: _Shape, cache: RBMCache, sigma: Array, move: Move) -> Array:
     spins = site_values(shape.n_sites, sigma, move.sites, shape.real)
-    log_den = _log_one_plus_moved(shape, cache.u, _cases(cache, move, spins))
+    cases = cases_of(cache.up, cache.down, move, spins)
+    log_den = log_one_plus_moved(shape.block_size, cache.u, cases)
     return _visible(cache, move, spins) + log_den - cache.log_den
 
 
