@@ -112,15 +112,15 @@ def log_one_plus_moved(
     size: int, u: tuple[Array, ...], cases: tuple[Case, ...]
 ) -> Array:
     """The same after a move."""
-    if len(cases) > 1 or len(u) > 1:
-        return log_one_plus(size, moved(u, cases))
-    # Both products for all walkers cost less than a choice for every number.
-    (case,) = cases
-    both = [
-        _block_products(size, (u[0] * factor[0][:, None],))
-        for factor in (case.up, case.down)
-    ]
-    return _sum_of_logs(jnp.where(case.is_up[None], *both), 1)
+    if len(cases) == len(u) == 1:
+        # Both products for all walkers cost less than a choice for every number.
+        case, numbers = cases[0], u[0]
+        both = [
+            _block_products(size, (numbers * factor[0][:, None],))
+            for factor in (case.up, case.down)
+        ]
+        return _sum_of_logs(jnp.where(case.is_up[None], *both), 1)
+    return log_one_plus(size, moved(u, cases))
 
 
 def by_real_products(linear: Callable[[Array], Array], x: Array) -> Array:
