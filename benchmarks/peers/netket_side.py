@@ -57,7 +57,7 @@ def problem(work: Workload, form: str) -> tuple[Any, Any, float]:
     signs = [True] * len(set(graph.edge_colors))
     hamiltonian = nk.operator.Heisenberg(space, graph, J=1.0, sign_rule=signs)
     if form != "constructor":
-        hamiltonian = hamiltonian.to_local_operator().to_pauli_strings()
+        hamiltonian = hamiltonian.to_pauli_strings()
     # Sums of Pauli matrices: four times those of spins.
     return hamiltonian.to_jax_operator(), graph, 0.25
 
