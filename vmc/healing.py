@@ -290,7 +290,8 @@ def counted(opt_state: Any, step: Any) -> Any:
         del value
         return getattr(path[-1], "tuple_name", "") != "ScaleByAdamState"
 
-    counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+    find = optax.tree_utils.tree_get_all_with_path
+    counts = find(opt_state, "count", filtering=belongs_to_schedule)
     if not counts:
         return opt_state
     step = jnp.asarray(step, jnp.result_type(counts[0][1]))

@@ -96,7 +96,8 @@ def test_march_is_its_recursion(
     want = reference(kind, 3, min(len(flat(params)), int(n_rows)))
     for x, y in zip(out, want, strict=True):
         assert jax.tree.map(jnp.shape, x) == jax.tree.map(jnp.shape, params)
-        np.testing.assert_allclose(flat(x), y, atol=1e-8 * np.abs(y).max())
+        # A spin times itself has no score: dense rounding over the smallest scale.
+        np.testing.assert_allclose(flat(x), y, atol=1e-7 * np.abs(y).max())
     # The scale matters: without it the second step is another one.
     s, force = exact(kind)
     plain = SHIFT * np.trace(s).real / min(len(s), int(n_rows)) * np.eye(len(s))
