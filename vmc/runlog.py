@@ -87,7 +87,7 @@ def refuse_existing(folder: Path) -> None:
         )
         raise JobError(
             f"the run directory {folder} exists and is never overwritten: {resume} "
-            "another name with --set run.out=NAME"
+            "another name with --out NAME"
         )
 
 
@@ -123,7 +123,7 @@ def make_folder(out: str | Path | None, stem: str) -> Path:
         except OSError as error:
             raise JobError(
                 f"cannot create the run directory {folder}: {error.strerror}. Choose "
-                "another place with --set run.out=PATH"
+                "another place with --out PATH"
             ) from None
 
 

@@ -63,12 +63,13 @@ def check(ours: dict[str, Any], peer: dict[str, Any]) -> None:
 def compare(name: str, keys: argparse.Namespace) -> dict[str, Any]:
     """All runs of both sides of a workload."""
     script, parts = SIDES[keys.peer], WORKLOADS[name].parts
-    rows = worker(keys.peer_python, script, name, "3", "all")
+    wanted = "all" if keys.setting is None else str(keys.setting)
+    rows = worker(keys.peer_python, script, name, "3", wanted)
     what = parts[-1]
     good = [(r["times"][what], n) for n, r in enumerate(rows["rows"]) if "times" in r]
     if not good:
         raise SystemExit(f"the peer finished no setting: {rows['rows']}")
-    best = min(good)[1]
+    best = min(good)[1] if keys.setting is None else keys.setting
     pairs = []
     for _ in range(keys.repeats):
         ours = worker(sys.executable, "ours.py", name, "12")
@@ -107,6 +108,9 @@ def main() -> None:
     parser.add_argument("--peer", choices=sorted(SIDES), default="netket")
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--setting", type=int, help="row of peer_settings to use: without a sweep"
+    )
     parser.add_argument("--json", action="store_true")
     keys = parser.parse_args()
     names = [n for n in WORKLOADS if f"{n}-".startswith(f"{keys.workload}-")]

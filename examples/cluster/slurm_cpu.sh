@@ -23,7 +23,7 @@ if [ -d "$run" ]; then
 elif [ -d "$1" ]; then
     set -- resume "$1"
 else
-    set -- run "$1" --set run.out="$run"
+    set -- run "$1" --out "$run"
 fi
 # No MPI is needed: JAX finds the ranks of a Slurm step.  -K ends all if one dies.
 # Since 22.05 srun knows of --cpus-per-task only what it is told itself.

@@ -23,7 +23,7 @@ if [ -d "$run" ]; then
 elif [ -d "$1" ]; then
     set -- resume "$1"
 else
-    set -- run "$1" --set run.out="$run"
+    set -- run "$1" --out "$run"
 fi
 # Since 22.05 srun knows of --cpus-per-task only what it is told itself.
 srun -K --mpi=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" vmc "$@"

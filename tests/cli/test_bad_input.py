@@ -210,7 +210,7 @@ def test_an_existing_run_is_never_overwritten(job_file: JobFile) -> None:
     Path("taken").mkdir()
     Path("taken/precious").write_text("x")
     message = refused("run", job_file(TINY), "--set", "run.out=taken")
-    assert "never overwritten" in message and "--set run.out" in message
+    assert "never overwritten" in message and "--out NAME" in message
     assert [p.name for p in Path("taken").iterdir()] == ["precious"]
 
 

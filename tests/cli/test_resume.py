@@ -78,7 +78,8 @@ def test_a_run_that_was_lost_before_its_first_checkpoint(done: Path) -> None:
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint(done: Path) -> None:
     lose(done, "stopped")
-    assert invoke("resume", str(done), "--quiet").code == 0
+    outcome = invoke("resume", str(done), "--json")
+    assert outcome.code == 0 and "begins again at step 0" in outcome.err
 
 
 def test_the_queue_ends_a_run_in_time() -> None:

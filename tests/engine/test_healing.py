@@ -118,6 +118,16 @@ def test_rejections_do_not_depend_on_cuts_or_devices() -> None:
         )
 
 
+def test_the_count_of_a_schedule_is_set_and_that_of_moments_is_not() -> None:
+    params = {"a": jnp.zeros(2)}
+    plain = optax.adam(1e-3).init(params)
+    same_states(healing.counted(plain, 7), plain)
+    scheduled = optax.adam(optax.constant_schedule(1e-3)).init(params)
+    moments, schedule = healing.counted(scheduled, np.int64(7))
+    assert int(moments.count) == 0 and int(schedule.count) == 7
+    assert schedule.count.dtype == scheduled[1].count.dtype
+
+
 # ---- the threshold ---------------------------------------------------------------
 
 

@@ -55,7 +55,7 @@ def test_a_job_begins_and_goes_on_where_it_was(tmp_path: Path, script: str) -> N
         assert called.startswith("srun -K --mpi=none --cpus-per-task=16 ")
         return called.partition(" vmc ")[2]
 
-    begin = "run job.toml --set run.out=runs/slurm-7"
+    begin = "run job.toml --out runs/slurm-7"
     assert command("job.toml", code=3) == begin
     # The node was lost before the first checkpoint: that run cannot be resumed.
     run.mkdir(parents=True)
