@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The layers of the engine, lowest first.  A new module needs a place here; it may
 #: import from below, and from its own layer as long as that makes no cycle.
 LAYERS = [
-    {"base", "errors", "launch"},
+    {"base", "errors", "launch", "memory"},
     {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
     | {"blocked", "solvers", "traced", "flops", "spread"},
     {"stats", "streaming", "series", "records"}

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from vmc.base import WALKERS
 from vmc.errors import JobError
+from vmc.memory import compiling
 
 #: Replicated over devices / split over walkers along the leading axis.
 REPLICATED = PartitionSpec()
@@ -135,7 +136,7 @@ class Program:
         """
         lowered = self.lower(*args)
         thread = ThreadPoolExecutor(1, thread_name_prefix="compile")
-        self._ahead.append(thread.submit(lowered.compile))
+        self._ahead.append(thread.submit(compiling, lowered.compile))
         thread.shutdown(wait=False)
 
 
