@@ -204,6 +204,7 @@ def test_a_disk_that_is_full_for_a_while(
         )
         monkeypatch.setattr(journal, "check_room", full)
         monkeypatch.setattr(runlog, "reserve", full)
+        monkeypatch.setattr(runlog, "FLUSH_SECONDS", 0.0)
 
     def look(info: Info) -> None:
         filled(info)

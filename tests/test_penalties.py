@@ -97,7 +97,7 @@ def penalised(
 
     def sampler(wf: Any) -> Any:
         if not sampled:
-            return full(wf, space, n_devices=mesh.size)
+            return full(wf, space, n_rows=-(-space.n_states // mesh.size) * mesh.size)
         sizes = {"n_chains": 16, "n_draws": 3, "n_devices": mesh.size}
         return metropolis(wf, space, local_flips(space), **sizes)
 

@@ -7,8 +7,10 @@ import pytest
 
 import vmc
 from hamiltonians import Operator, Sx, Sy, Sz, sx, sz
+from tests.engine.helpers import MeshOf
 from vmc import sampling
 from vmc.base import Moves
+from vmc.distributed import to_host
 from vmc.errors import JobError
 from vmc.moves import reachable
 
@@ -186,3 +188,39 @@ def test_the_exact_energy_is_that_of_the_symmetry_of_psi() -> None:
     assert exact is not None and "same symmetry" in exact["source"]
     lowest = built.system.exact()
     assert lowest is not None and exact["energy"] >= lowest["energy"] - 1e-12
+
+
+RING = ("heisenberg", [8])
+
+
+@pytest.mark.parametrize("given", [None, 72])
+def test_a_full_sum_is_the_same_on_other_devices(
+    mesh_of: MeshOf, given: int | None
+) -> None:
+    """70 states, which four devices cannot share evenly."""
+    named = job(*RING, sampler={"name": "full", "n_chains": given})
+    found = vmc.build(named, mesh_of(4))
+    assert found.job.sampler.n_chains == found.vmc.sampler.n_chains == 72
+    state, _ = found.vmc.advance(found.first_state(), 2)
+    before = found.vmc.advance(state, 3)[1]["energy"]
+    for again in (named, found.job):
+        alone = vmc.build(again, mesh_of(1))
+        assert alone.vmc.sampler.n_chains == 72
+        after = alone.vmc.advance(to_host(state), 3)[1]["energy"]
+        np.testing.assert_allclose(after, before, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"n_chains": 69}, "n_chains = 69: .* has all 70 states; leave the key out"),
+        ({"n_samples": 1024}, "n_samples = 1024: .* has all 70 states"),
+        ({"n_chains": 70, "n_samples": 72}, "n_chains = 70, n_samples = 72: "),
+        ({"n_chains": 71}, "n_chains = 71 cannot be split over 2 devices"),
+    ],
+)
+def test_a_full_sum_of_other_numbers(
+    mesh_of: MeshOf, keys: dict[str, int], said: str
+) -> None:
+    with pytest.raises(JobError, match=said):
+        vmc.build(job(*RING, sampler={"name": "full"} | keys), mesh_of(2))

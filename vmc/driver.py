@@ -189,8 +189,9 @@ class VMC:
             given = distributed.to_host(given)
 
         def start(key: Key) -> tuple[Any, ...]:
-            params = given
-            if params is None:
+            # NumPy arrays cannot be indexed by what is traced.
+            params = jax.tree.map(jnp.asarray, given)
+            if given is None:
                 params = self.wavefunction.init(derive(key, Purpose.PARAMS))
             # Unlike nodes may differ in the last bit; devices of one process do not.
             # (A sum over devices of constants makes XLA:CPU abort.)

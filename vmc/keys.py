@@ -80,8 +80,10 @@ def philox(counter: tuple[Array, ...], key: tuple[Array, Array]) -> tuple[Array,
     """
     state = (*counter, *key)
     if counter[0].size == 1:
-        # A step derives many keys: a loop is quick to trace and to compile.
-        return lax.fori_loop(0, 10, _round, state)[:4]
+        # A step derives many keys: a loop over one array is quick to trace and compile.
+        words = jnp.stack([x.reshape(()) for x in state])
+        words = lax.fori_loop(0, 10, lambda n, x: jnp.stack(_round(n, tuple(x))), words)
+        return tuple(x.reshape(counter[0].shape) for x in words[:4])
     for number in range(10):
         state = _round(number, state)
     return state[:4]

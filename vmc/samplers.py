@@ -183,7 +183,9 @@ def _inside(space: Spins, sigma: Array) -> Array:
     return inside
 
 
-def full(wavefunction: WaveFunction, space: Spins, *, n_devices: int = 1) -> Sampler:
+def full(
+    wavefunction: WaveFunction, space: Spins, *, n_rows: int | None = None
+) -> Sampler:
     """Every configuration once, with its weight |psi|^2 / <psi|psi>: no noise.
 
     For small spaces: references, and optimisation without statistical error.
@@ -191,10 +193,11 @@ def full(wavefunction: WaveFunction, space: Spins, *, n_devices: int = 1) -> Sam
     Args:
         wavefunction: psi.
         space: at most `FULL_STATES` configurations.
-        n_devices: devices that share them.
+        n_rows: a multiple of the devices that share them, if their own number is none:
+            what is beyond it are repetitions of weight 0.
 
     Raises:
-        JobError: the space is too large.
+        JobError: the space is too large, or there are fewer rows than configurations.
     """
     if space.n_states > FULL_STATES:
         raise JobError(
@@ -204,20 +207,21 @@ def full(wavefunction: WaveFunction, space: Spins, *, n_devices: int = 1) -> Sam
         )
     states = space.all_states()
     n_states = len(states)
-    n_local = -(-n_states // n_devices)
-    # Devices get equal shares; what is left over is a repetition of weight 0.
-    states = np.resize(states, (n_local * n_devices, space.n_sites))
+    if n_rows is not None and n_rows < n_states:
+        raise JobError(f"n_rows is {n_rows}: there are {n_states} configurations")
+    states = np.resize(states, (n_rows or n_states, space.n_sites))
 
     def init(key: Key, params: Params) -> Array:
         del key, params
-        return distributed.local_rows(jnp.asarray(states), n_local)
+        share = len(states) // distributed.n_devices()
+        return distributed.local_rows(jnp.asarray(states), share)
 
     def sample(
         key: Key, params: Params, chains: Array
     ) -> tuple[Array, Array, SamplerInfo]:
         del key
         log_psi = wavefunction.log_psi(params, chains).real
-        place = distributed.local_rows(jnp.arange(len(states)), n_local)
+        place = distributed.local_rows(jnp.arange(len(states)), len(chains))
         top = distributed.largest(jnp.max(log_psi))
         weights = jnp.where(place < n_states, jnp.exp(2 * (log_psi - top)), 0)
         weights = weights / distributed.total(jnp.sum(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from vmc.tempering import exponents, tempered
 N_SAMPLES = 1024
 #: Largest space whose connectedness under the moves is found by enumeration.
 ENUMERATED = 1 << 12
+#: Rows of the sampler "full" are a multiple of this; so many may be repetitions.
+FILLED, MOST_FILLED = 8, 64
 
 
 def resolved(
@@ -56,15 +59,30 @@ def resolved(
             '"auto", which takes it).'
         )
     if name == "full":
-        n_states = -(-hamiltonian.space.n_states // n_devices) * n_devices
-        for key in ("n_chains", "n_samples"):
-            if getattr(job.sampler, key) not in (None, n_states):
-                raise JobError(
-                    f"[sampler] {key} = {getattr(job.sampler, key)}: the sampler "
-                    f'"full" has all {n_states} states; leave the key out'
-                )
-        return {"name": name, "n_chains": n_states, "n_samples": n_states}
+        n_rows = _rows(job.sampler, hamiltonian.space.n_states, n_devices)
+        return {"name": name, "n_chains": n_rows, "n_samples": n_rows}
     return {"name": name, **numbers(job.sampler, n_devices)}
+
+
+def _rows(keys: Keys, n_states: int, n_devices: int) -> int:
+    """Rows of the sampler "full": all states, and some again with weight 0.
+
+    Their number enters the diagonal shift: it does not depend on the devices if these
+    are 1, 2, 4 or 8, and a run keeps what it began with.
+    """
+    given = {"n_chains": keys.n_chains, "n_samples": keys.n_samples}
+    most = n_states + max(min(MOST_FILLED, n_states), n_devices)
+    rows = {x for x in given.values() if x is not None}
+    if len(rows) > 1 or any(not n_states <= x < most for x in rows):
+        named = ", ".join(f"{k} = {x}" for k, x in given.items() if x is not None)
+        raise JobError(
+            f'[sampler] {named}: the sampler "full" has all {n_states} states; leave '
+            "the key out"
+        )
+    grain = math.lcm(FILLED, n_devices)
+    n_rows = rows.pop() if rows else -(-n_states // grain) * grain
+    check_divisible(n_rows, n_devices)
+    return n_rows
 
 
 def _automatic(hamiltonian: Any, wavefunction: WaveFunction, lattice: Any) -> str:
@@ -138,7 +156,7 @@ def build(
     n_draws = keys.n_samples // keys.n_chains
     numbers = {"n_chains": keys.n_chains, "n_draws": n_draws, "n_devices": n_devices}
     if keys.name == "full":
-        return full(wavefunction, space, n_devices=n_devices)
+        return full(wavefunction, space, n_rows=keys.n_chains)
     if keys.name == "direct":
         return direct(wavefunction, space, **numbers)
     numbers["n_sweeps"] = keys.n_sweeps

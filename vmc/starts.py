@@ -48,8 +48,12 @@ def are_random(init: Callable[[Key], Params]) -> bool:
         init: key -> parameters; it is traced, not run.
     """
     traced = jax.make_jaxpr(init)(jax.random.key(0)).jaxpr
-    used = [x for equation in traced.eqns for x in equation.invars] + traced.outvars
-    return any(x is key for x in used for key in traced.invars)
+    # A flax module splits keys that a constant never asks for.
+    reached = {id(x) for x in traced.invars}
+    for equation in traced.eqns:
+        if any(id(x) in reached for x in equation.invars):
+            reached |= {id(x) for x in equation.outvars}
+    return any(id(x) in reached for x in traced.outvars)
 
 
 def unevenness(

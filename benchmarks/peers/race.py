@@ -2,9 +2,9 @@
 
 ``python benchmarks/peers/race.py heisenberg --peer-python PATH --json`` lets both sides
 search the ground state with the same translation-symmetric real RBM (alpha = 2) from
-1024 samples a step.  At most 12 settings of each side run once within the same budget;
-the fastest one of each side then runs with other seeds, in turn.  A ratio above 1 means
-that ours is there sooner.
+1024 samples a step.  At most 12 settings of each side run once within the same budget,
+or until they are slower than the fastest one so far; that one then runs with other
+seeds, both sides in turn.  A ratio above 1 means that ours is there sooner.
 
 The clock starts with the process and contains imports and compilation.  A side is there
 when the mean energy of its last 20 steps is within the target and the frozen parameters
@@ -239,15 +239,14 @@ def compare(name: str, peer_python: str, repeats: int, budget: float) -> dict[st
     tried: dict[str, list[dict[str, Any]]] = {}
     best: dict[str, int] = {}
     for side, python in pythons.items():
-        tried[side] = [
-            {"settings": keys} | raced(python, side, name, number, 1, budget)
-            for number, keys in enumerate(settings(side))
-        ]
-        there = [
-            (row["seconds"], number)
-            for number, row in enumerate(tried[side])
-            if row["seconds"] is not None
-        ]
+        tried[side], there = [], []
+        for number, keys in enumerate(settings(side)):
+            # One that takes longer than the best so far has lost.
+            seconds = min([budget, *(best for best, _ in there)])
+            row = raced(python, side, name, number, 1, seconds)
+            tried[side].append({"settings": keys, "budget_seconds": seconds} | row)
+            if row["seconds"] is not None:
+                there.append((row["seconds"], number))
         if not there:
             raise SystemExit(f"{side} did not reach the target: {tried[side]}")
         best[side] = min(there)[1]

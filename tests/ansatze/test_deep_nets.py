@@ -127,7 +127,8 @@ def test_only_what_the_symmetries_relate_is_equal(name: str, parity: int) -> Non
         symmetry=TRANSLATIONS, spin_flip=True, flip_character=parity
     )
     keys = TINY[name] | ({"patch": 1} if name == "vit" else {})
-    keys |= {} if name in ("vit", "gcnn") else {"kernel_size": 2}
+    # Every position sees the whole ring.
+    keys |= {"cnn": {"kernel_size": 2}, "convnext": {"kernel_size": 4}}.get(name, {})
     wf = ANSATZE[name](problem, **keys)
     sigma = problem.space.all_states()  # pyright: ignore
     values = np.abs(psi(wf, random_params(wf), sigma))

@@ -28,7 +28,7 @@ def search(mesh: jax.sharding.Mesh, form: str = "dense") -> VMC:
     space = spins(5, total_sz=0.5)
     wf, _ = made("rbm-complex", space)
     tx = optax.chain(sr(SHIFT, form=form), optax.scale_by_learning_rate(RATE))
-    sampler = full(wf, space, n_devices=mesh.size)
+    sampler = full(wf, space, n_rows=-(-space.n_states // mesh.size) * mesh.size)
     ham = hamiltonian(space, bonds())
     return VMC(ham, wf, sampler, tx, mesh=mesh, burn_in=0, seed=3)
 
@@ -104,3 +104,5 @@ def test_what_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         full(wf, space)
     with pytest.raises(JobError, match="one draw, not 2"):
         full(wf, spins(4, total_sz=0)).with_draws(2)
+    with pytest.raises(JobError, match="n_rows is 5: there are 6"):
+        full(wf, spins(4, total_sz=0), n_rows=5)

@@ -94,3 +94,9 @@ def test_parameters_that_ignore_the_seed_are_not_random() -> None:
     assert starts.are_random(product(spins(4), 1.0).init)
     assert starts.are_random(lambda key: key)
     assert not starts.are_random(lambda key: {"a": 3 * jnp.ones(4)})
+
+    def unasked(key: jax.Array) -> jax.Array:
+        jax.random.split(key)
+        return jnp.ones(4)
+
+    assert not starts.are_random(unasked)
