@@ -132,7 +132,7 @@ class Built:
             JobError: the earlier run cannot be used.
         """
         earlier = self.start_from()
-        self.vmc.prepare()
+        self.vmc.prepare(random=earlier is None)
         if earlier is None:
             return self.vmc.init()
         key = derive(root_key(self.job.seed), Purpose.PARAMS)

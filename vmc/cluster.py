@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -323,11 +324,28 @@ def check_same(facts: Mapping[str, str]) -> None:
     what = [name for name, column in zip(names, different.T) if column.any()]
     ranks = np.flatnonzero(different.any(axis=1)).tolist()
     shown = ", ".join(map(str, ranks[:8])) + (", ..." if len(ranks) > 8 else "")
+    where = [_difference(facts[n], ranks[0]) for n in what]
     raise JobError(
         f"the ranks started from different {' and '.join(what)}: rank {shown} differs "
-        f"from rank 0; here it is {'; '.join(facts[name] for name in what)}. Give "
-        "every node the same files and the same environment."
+        f"from rank 0 ({'; '.join(filter(None, where))}). Give every node the same "
+        "files and the same environment."
     )
+
+
+def _difference(text: str, rank: int) -> str:
+    """The first line of a text that is another one on that rank; all must call it."""
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.asarray(mine.size)))
+    padded = np.pad(mine, (0, int(sizes.max()) - mine.size))
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    first, other = (rows[r, : sizes[r]].tobytes().decode() for r in (0, rank))
+    lines = itertools.zip_longest(first.splitlines(), other.splitlines(), fillvalue="")
+    for there, here in lines:
+        if there != here:
+            return f'"{here.strip()}" on rank {rank}, "{there.strip()}" on rank 0'
+    return ""
 
 
 # ---- ending together ----------------------------------------------------------------

@@ -164,24 +164,36 @@ class VMC:
     def init(self, params: Params | None = None) -> VMCState:
         """Random (or given) parameters and thermalised walkers."""
         key = root_key(self.seed)
-        here = self._starting(params)(key)
+        program = self._random_start if params is None else self._starting(params)
+        here = program(key)
         chains = self._measurement.thermalised(here[0], here[2], key, self.burn_in)
         random = params is None and starts.are_random(self.wavefunction.init)
         return self._at_step_0(here[0], here[1], chains, random=random)
 
     def shapes(self) -> VMCState:
         """What `init` returns, as ``jax.ShapeDtypeStruct`` with their devices."""
-        program = self._starting(None)
-        found = jax.eval_shape(program.program, root_key(self.seed))
+        found = jax.eval_shape(self._random_start.program, root_key(self.seed))
         specs = (REPLICATED, REPLICATED, BY_WALKER)
         return self._at_step_0(*distributed.place(found, self._mesh, specs))
 
-    def prepare(self) -> None:
-        """Begin to compile the step, which `init` need not wait for.
+    def prepare(self, *, random: bool = True) -> None:
+        """Begin to compile what `init` needs, and the step, which it need not wait for.
 
-        For those who mean to call `advance`; the first call waits for it.
+        For those who mean to call `init` and then `advance`.
+
+        Args:
+            random: whether `init` will be called without parameters.
         """
-        self._dispatch.prepare(*self._arguments(self.shapes()))
+        if random:
+            self._random_start.prepare(root_key(self.seed))
+        state = self.shapes()
+        if self.burn_in:
+            self._measurement.prepare(state)
+        self._dispatch.prepare(*self._arguments(state))
+
+    @functools.cached_property
+    def _random_start(self) -> distributed.Program:
+        return self._starting(None)
 
     def _starting(self, given: Params | None) -> distributed.Program:
         """Key -> parameters, state of the optimiser, walkers not yet thermalised."""

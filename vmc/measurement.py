@@ -181,6 +181,12 @@ class Measurement:
             chains = with_own(chains, new)
         return chains
 
+    def prepare(self, state: VMCState) -> None:
+        """Begin to compile `walk` for a state, or its shapes."""
+        path, n = np.zeros(3, np.int32), np.int32(1)
+        psi = (self.hamiltonian, {}, state.params)
+        self._program.prepare(*psi, own(state.chains), state.key, path, n)
+
     def walk(
         self, params: Params, chains: Any, key: Key, path: np.ndarray, n: int
     ) -> tuple[Any, Array, Array]:
@@ -210,13 +216,13 @@ class Measurement:
         )
 
     @functools.cached_property
-    def _program(self) -> Callable[..., Any]:
+    def _program(self) -> distributed.Program:
         """Draws and energies alone: the program of burn-in and of most runs."""
         return self.program({}, None, False)
 
     def program(
         self, kernels: Kernels, params: Params, observed: bool = True
-    ) -> Callable[..., Any]:
+    ) -> distributed.Program:
         """A compiled loop over draws that also adds up the features of kernels.
 
         Its arguments are the Hamiltonian, the kernels, and those of `walk`; its

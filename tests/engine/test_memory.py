@@ -1,9 +1,6 @@
 """Memory that a compilation leaves behind goes back to the system."""
 
 import ctypes
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,57 +49,6 @@ def test_freed_memory_is_given_back() -> None:
 def test_a_c_library_without_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not memory.give_back()
-    assert not memory.share_arenas(2)
-
-
-ARENAS = """
-import ctypes, threading
-from vmc import memory
-
-class Stream(ctypes.c_void_p):
-    pass
-
-libc = ctypes.CDLL(None)
-libc.fopen.restype = Stream
-done = memory.share_arenas(2)
-hold, taken = threading.Barrier(9), []
-
-def thread():
-    taken.append(ctypes.create_string_buffer(100_000))
-    hold.wait()
-    hold.wait()
-
-threads = [threading.Thread(target=thread) for _ in range(8)]
-for one in threads:
-    one.start()
-hold.wait()
-file = libc.fopen(b"/dev/stdout", b"w")
-libc.malloc_info(0, file)
-libc.fclose(file)
-hold.wait()
-print(done)
-"""
-
-
-@needs_glibc
-@pytest.mark.parametrize(
-    ("given", "least", "most"),
-    [({}, 1, 3), ({"MALLOC_ARENA_MAX": "6"}, 4, 6)],
-)
-def test_threads_share_pools_of_memory(
-    given: dict[str, str], least: int, most: int
-) -> None:
-    unset = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
-    kept = {k: v for k, v in os.environ.items() if k not in unset}
-    done = subprocess.run(
-        [sys.executable, "-c", ARENAS],
-        capture_output=True,
-        text=True,
-        env=kept | given,
-        check=True,
-    )
-    assert least <= done.stdout.count("<heap nr=") <= most
-    assert done.stdout.split()[-1] == str(not given)
 
 
 @pytest.mark.parametrize(("limit", "times"), [(0.0, 1), (60.0, 0)])

@@ -51,7 +51,15 @@ def test_a_prepared_step_is_the_same_step(
 ) -> None:
     plain, ahead = build(JOB, mesh_of(n)).vmc, build(JOB, mesh_of(n)).vmc
     ahead.prepare()
-    begin, other = plain.init(), ahead.init()
+    first = [f"XLA compilation of jit({name})" for name in ("start", "run")]
+    with jax.log_compiles():
+        begin = plain.init()
+    assert all(text in caplog.text for text in first)
+    caplog.clear()
+    with jax.log_compiles():
+        other = ahead.init()
+    assert not any(text in caplog.text for text in first)
+    caplog.clear()
     with jax.log_compiles():
         want, _ = plain.advance(begin, 3)
     assert "XLA compilation of jit(run)" in caplog.text

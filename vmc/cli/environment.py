@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from vmc.cli.console import warn
 from vmc.launch import Launch, launch
-from vmc.memory import share_arenas
 
 if TYPE_CHECKING:
     from vmc.cluster import Layout
@@ -47,7 +46,6 @@ def start_jax(*, by_all: bool = False) -> Layout:
         JobError: the ranks of this job cannot join; see `vmc.cluster.start`.
     """
     os.environ.setdefault("JAX_ENABLE_X64", "1")
-    share_arenas(len(os.sched_getaffinity(0)))
     from vmc import cluster
 
     layout = cluster.start(launch() if by_all else Launch())
