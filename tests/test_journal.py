@@ -398,7 +398,7 @@ def test_a_file_system_that_became_read_only(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", read_only)
-        with pytest.raises(vmc.JobError, match=r"Read-only file system.*run\.out=PATH"):
+        with pytest.raises(vmc.JobError, match="Read-only file system.*--out PATH"):
             runlog.make_folder(None, "job")
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(Path, "touch", read_only)
