@@ -193,6 +193,15 @@ def test_the_exact_energy_is_that_of_the_symmetry_of_psi() -> None:
 RING = ("heisenberg", [8])
 
 
+def test_a_full_sum_of_few_states_is_built_again(mesh_of: MeshOf) -> None:
+    """Two states become eight rows: as a run that is opened later has it."""
+    named = job("heisenberg", [2], sampler={"name": "full"})
+    found = vmc.build(named, mesh_of(1))
+    assert found.hamiltonian.space.n_states == 2
+    again = vmc.build(found.job, mesh_of(1))
+    assert again.job.sampler.n_chains == found.job.sampler.n_chains == 8
+
+
 @pytest.mark.parametrize("given", [None, 72])
 def test_a_full_sum_is_the_same_on_other_devices(
     mesh_of: MeshOf, given: int | None

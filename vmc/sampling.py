@@ -71,7 +71,8 @@ def _rows(keys: Keys, n_states: int, n_devices: int) -> int:
     are 1, 2, 4 or 8, and a run keeps what it began with.
     """
     given = {"n_chains": keys.n_chains, "n_samples": keys.n_samples}
-    most = n_states + max(min(MOST_FILLED, n_states), n_devices)
+    grain = math.lcm(FILLED, n_devices)
+    most = n_states + max(min(MOST_FILLED, n_states), grain)
     rows = {x for x in given.values() if x is not None}
     if len(rows) > 1 or any(not n_states <= x < most for x in rows):
         named = ", ".join(f"{k} = {x}" for k, x in given.items() if x is not None)
@@ -79,7 +80,6 @@ def _rows(keys: Keys, n_states: int, n_devices: int) -> int:
             f'[sampler] {named}: the sampler "full" has all {n_states} states; leave '
             "the key out"
         )
-    grain = math.lcm(FILLED, n_devices)
     n_rows = rows.pop() if rows else -(-n_states // grain) * grain
     check_divisible(n_rows, n_devices)
     return n_rows
