@@ -140,6 +140,7 @@ def _in_pairs(part: WaveFunction) -> WaveFunction:
         try_move=lambda params, *args: part.try_move(unpack(params), *args),
         scores=scores,
         exact=None,
+        walk=None,
     )
 
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ansatze import rbm_kernel
 from ansatze.activations import log_cosh, log_cosh_planes
 from ansatze.cuts_pairs import rbm_capacity
 from ansatze.rbm_complex import ComplexParts, complex_log_ratio
@@ -120,6 +121,7 @@ def rbm(
         capacity=rbm_capacity(
             shape.n_sites, shape.n_hidden, shape.symmetry is not None
         ),
+        walk=functools.partial(_walk, shape),
     )
 
 
@@ -275,6 +277,13 @@ def _commit(
     u = tuple(jnp.where(keep, new, old) for new, old in zip(after, cache.u))
     log_den = jnp.where(accept, pending.log_den, cache.log_den)
     return cache._replace(u=u, log_den=log_den)
+
+
+def _walk(
+    shape: _Shape, params: Params, sigma: Array, *rows: Array, **keys: bool
+) -> tuple[Array, Array, Array]:
+    cache = _cache(shape, params, sigma)
+    return rbm_kernel.walk(shape.block_size, cache, sigma, *rows, **keys)
 
 
 def _log_ratios(

@@ -18,7 +18,7 @@ LAYERS = [
     | {"blocked", "solvers", "traced", "flops", "spread"},
     {"stats", "streaming", "series", "records"}
     | {"flax_modules", "wavefunction", "moves"},
-    {"metropolis", "samplers", "independent", "tempering", "surrogate"}
+    {"metropolis", "samplers", "independent", "tempering", "surrogate", "one_kernel"}
     | {"estimators", "factors", "geometry"},
     {"precondition", "optimizers", "healing", "walkers", "penalties", "step"}
     | {"damping", "starts"}

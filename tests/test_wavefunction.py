@@ -81,7 +81,7 @@ def same(got: Any, want: Any, tolerance: float = 1e-12) -> None:
 
 def jitted(wf: WaveFunction) -> WaveFunction:
     """Every function compiled as one: eager operations compile one by one."""
-    return wf._replace(**{name: jax.jit(getattr(wf, name)) for name in wf._fields[:-3]})
+    return wf._replace(**{name: jax.jit(getattr(wf, name)) for name in wf._fields[:-4]})
 
 
 MODULES = {

@@ -215,6 +215,11 @@ class WaveFunction(NamedTuple):
         exact: what the structure gives for free, or None.
         capacity: sites of one side of a cut -> `Capacity`, or None where nothing
             better than min(|A|, |B|) ln d is known.
+        walk: (params, sigma, sites (n, k), words uint32 (n, B), fixed_sz=,
+            interpret=) -> (sigma, what log |psi|^2 has gained (B,), accepted moves):
+            n flips of spins 1/2 in one kernel of a GPU, as `vmc.metropolis` makes
+            them; or None.  Sites of N change nothing; a row that starts with one is
+            refused.
     """
 
     init: Callable[[Key], Params]
@@ -227,6 +232,7 @@ class WaveFunction(NamedTuple):
     range: Literal["positive", "real", "complex"]
     exact: Exact | None = None
     capacity: Callable[[tuple[int, ...]], Capacity] | None = None
+    walk: Callable[..., tuple[Array, Array, Array]] | None = None
 
 
 class Problem(NamedTuple):

@@ -190,13 +190,32 @@ class Metropolis:
         Returns:
             Configurations, accepted moves, drift, Re log psi (B,).
         """
+        start = self.wavefunction.log_psi(params, sigma).real
+        moved = self._through(key, params, sigma, ids, sequence, start)
+        sigma, gain, accepted = moved
+        log_psi = self.wavefunction.log_psi(params, sigma).real
+        # Where psi is no number, there is nothing to compare: see `vmc.walkers`.
+        known = jnp.isfinite(start) & jnp.isfinite(log_psi)
+        gap = jnp.abs(start + 0.5 * gain - log_psi)
+        return sigma, accepted, jnp.max(jnp.where(known, gap, 0)), log_psi
+
+    def _through(
+        self,
+        key: Key,
+        params: Params,
+        sigma: Array,
+        ids: Array,
+        sequence: Array,
+        start: Array,
+    ) -> tuple[Array, Array, Array]:
+        """Configurations, what log |psi|^2 has gained (B,), accepted moves.
+
+        ``start`` is Re log psi (B,) of the first configurations.
+        """
         wf, n_local, n_moves = self.wavefunction, len(sigma), len(sequence)
-        start = wf.log_psi(params, sigma).real
         cache = wf.cache(params, sigma)
         table = jax.tree.map(jnp.asarray, self.moves)
-        # How many are drawn at a time depends on the device, the numbers do not:
-        # they come in groups of four, counted from the first move.
-        chunk = min(-(-n_moves // 4), max(1, MOVES_PER_DRAW // n_local // 4)) * 4
+        chunk = self._chunk(n_moves, n_local)
         n_chunks = -(-n_moves // chunk)
 
         def propose(i: Array, carry: Any) -> Any:
@@ -214,18 +233,21 @@ class Metropolis:
             stop = jnp.minimum((c + 1) * chunk, n_moves)
             return lax.fori_loop(c * chunk, stop, propose, (bits, carry))[1]
 
-        carry = (sigma.T, cache, 2 * start, jnp.zeros((), jnp.int32))
+        carry = (sigma.T, cache, jnp.zeros_like(start), jnp.zeros((), jnp.int32))
         if n_chunks == 1:
             carry = run_chunk(jnp.zeros((), jnp.int32), carry)
         else:
             carry = lax.fori_loop(0, n_chunks, run_chunk, carry)
-        sigma_t, _, log_p, accepted = carry
-        sigma = sigma_t.T
-        log_psi = wf.log_psi(params, sigma).real
-        # Where psi is no number, there is nothing to compare: see `vmc.walkers`.
-        known = jnp.isfinite(start) & jnp.isfinite(log_psi)
-        drift = jnp.max(jnp.where(known, jnp.abs(0.5 * log_p - log_psi), 0))
-        return sigma, accepted, drift, log_psi
+        sigma_t, _, gain, accepted = carry
+        return sigma_t.T, gain, accepted
+
+    def _chunk(self, n_moves: int, n_local: int) -> int:
+        """Moves whose acceptance numbers are drawn at a time, a multiple of 4.
+
+        It depends on the device, the numbers do not: they come in groups of four,
+        counted from the first move.
+        """
+        return min(-(-n_moves // 4), max(1, MOVES_PER_DRAW // n_local // 4)) * 4
 
 
 def _one_row(move: Any) -> Moves:

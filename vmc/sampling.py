@@ -15,6 +15,7 @@ from vmc.errors import JobError
 from vmc.independent import independent
 from vmc.job import Job
 from vmc.moves import exchanges, join, local_flips, reachable
+from vmc.one_kernel import in_one_kernel
 from vmc.samplers import direct, full, metropolis
 from vmc.sections import Sampler as Keys
 from vmc.space import Spins
@@ -154,7 +155,8 @@ def build(
     keys, space = job.sampler, hamiltonian.space
     assert keys.n_chains is not None and keys.n_samples is not None
     n_draws = keys.n_samples // keys.n_chains
-    numbers = {"n_chains": keys.n_chains, "n_draws": n_draws, "n_devices": n_devices}
+    numbers: dict[str, Any] = {"n_chains": keys.n_chains, "n_draws": n_draws}
+    numbers["n_devices"] = n_devices
     if keys.name == "full":
         return full(wavefunction, space, n_rows=keys.n_chains)
     if keys.name == "direct":
@@ -169,6 +171,8 @@ def build(
         return delayed(
             wavefunction, model, space, moves, **numbers, n_moves=keys.surrogate_moves
         )
+    if keys.kernel == "pallas":
+        return in_one_kernel(wavefunction, space, moves, **numbers)
     if keys.replicas == 1 and not keys.global_flip:
         return metropolis(wavefunction, space, moves, **numbers)
     return tempered(

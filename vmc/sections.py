@@ -222,6 +222,28 @@ class Sampler(Section):
         ge=0,
     )
 
+    kernel: Literal["xla", "pallas"] = key(
+        "xla",
+        '"xla" or "pallas"',
+        "pallas: all moves of a draw in one kernel of a GPU, for the RBM; it is tested "
+        "with Pallas' interpreter and has not been timed on a GPU",
+    )
+
+    @model_validator(mode="after")
+    def _kernel_of_a_plain_chain(self) -> Sampler:
+        others = {
+            "replicas": self.replicas > 1,
+            "global_flip": self.global_flip,
+            "surrogate_moves": self.surrogate_moves > 0,
+            f'name = "{self.name}"': self.name in ("direct", "independent", "full"),
+        }
+        if self.kernel == "pallas" and any(others.values()):
+            found = ", ".join(name for name, is_set in others.items() if is_set)
+            raise ValueError(
+                f'kernel = "pallas" walks plain Metropolis chains, without {found}'
+            )
+        return self
+
     @model_validator(mode="after")
     def _extras_of_a_chain(self) -> Sampler:
         extras = self.replicas > 1 or self.global_flip

@@ -82,7 +82,7 @@ def test_moves_and_scores_of_one() -> None:
 def check_contract(name: str, problem: Problem) -> None:
     keys = contract.SMALL.get(name, {})
     wf = symmetrize(name, problem, keys)
-    quick = {f: quick_jit(getattr(wf, f)) for f in wf._fields[:-3]}
+    quick = {f: quick_jit(getattr(wf, f)) for f in wf._fields[:-4]}
     fast, params = wf._replace(**quick), params_of(wf)
     states = problem.space.all_states()
     n = problem.space.n_sites
