@@ -150,15 +150,20 @@ def _leave_single_core() -> None:
 
 
 def _step_back(threads: set[int]) -> None:
-    """Give the thread of JAX's CPU collectives the lowest priority.
+    """Let the thread of JAX's CPU collectives run on cores that have nothing to do.
 
     It spins while data waits that its own rank has not asked for yet, and keeps the
-    core from the thread that would ask.  Of the given threads it is the one that
-    polls; where the system does not tell, all stays as it is.
+    core from the thread that would ask: for a slice of some milliseconds each time,
+    unless the scheduler ends the slice of an idle thread for any other.  Of the given
+    threads it is the one that polls; where the system does not tell, all stays as it is.
     """
     for thread in threads:
         with contextlib.suppress(OSError):
-            if "epoll" in Path(f"/proc/self/task/{thread}/wchan").read_text():
+            if "epoll" not in Path(f"/proc/self/task/{thread}/wchan").read_text():
+                continue
+            try:
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+            except OSError:  # a sandbox without it
                 os.setpriority(os.PRIO_PROCESS, thread, 19)
 
 

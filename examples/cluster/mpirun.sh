@@ -9,6 +9,7 @@ shift
 # Ranks that are bound to one core wait for their own messages; see docs/cluster.md.
 export PRTE_MCA_hwloc_default_binding_policy=none
 export OPENBLAS_NUM_THREADS=1
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # large pages; see docs/speed.md
 if [ "$(id -u)" = 0 ]; then # in a container
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 fi

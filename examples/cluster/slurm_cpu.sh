@@ -12,6 +12,7 @@
 #SBATCH --open-mode=append
 
 export OPENBLAS_NUM_THREADS=1
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 # large pages; see docs/speed.md
 # The name of the run belongs to the job, so that a requeued job finds it again.
 run=runs/slurm-$SLURM_JOB_ID
 if [ -d "$run" ] && ! compgen -G "$run/checkpoint-*.h5" >/dev/null; then
