@@ -155,7 +155,7 @@ def _step_back(threads: set[int]) -> None:
     It spins while data waits that its own rank has not asked for yet, and keeps the
     core from the thread that would ask: for a slice of some milliseconds each time,
     unless the scheduler ends the slice of an idle thread for any other.  Of the given
-    threads it is the one that polls; where the system does not tell, all stays as it is.
+    threads it is the one that polls; where the system does not tell, all stays as is.
     """
     for thread in threads:
         with contextlib.suppress(OSError):
