@@ -32,6 +32,14 @@ CASES: dict[str, tuple[Any, Any, int, float | None, int, str]] = {
 }
 
 
+#: Every mechanism once; the rest is in the slow tier.
+FAST = ("flips-real", "exchange-complex", "pairs-real", "flips-single")
+
+
+def slow_unless(fast: bool) -> Any:
+    return () if fast else pytest.mark.slow
+
+
 def parts(case: str, group: bool = False) -> tuple[WaveFunction, Spins, Moves]:
     dtype, precision, n, total_sz, alpha, kind = CASES[case]
     space = spins(n, total_sz=total_sz)
@@ -49,7 +57,7 @@ def parts(case: str, group: bool = False) -> tuple[WaveFunction, Spins, Moves]:
 
 @pytest.mark.parametrize(
     ("case", "group"),
-    [(case, False) for case in CASES]
+    [pytest.param(c, False, marks=slow_unless(c in FAST)) for c in CASES]
     + [("flips-complex", True), ("exchange-real", True)],
 )
 def test_walkers_move_as_in_xla(
@@ -83,7 +91,9 @@ def test_draws_follow_psi(mesh_of: MeshOf) -> None:
     assert p_value(samples, space, p / p.sum()) > 1e-3
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=slow_unless(c in FAST)) for c in CASES]
+)
 def test_kernel_lowers_for_gpus(case: str) -> None:
     """Triton's form of it, which needs no GPU."""
     psi, space, moves = parts(case)
