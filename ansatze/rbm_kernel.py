@@ -1,7 +1,7 @@
 """A walk of a restricted Boltzmann machine as one GPU kernel, written in Pallas.
 
 XLA runs a loop over proposals as several kernels each, which wait for each other and
-move u through the memory of the device every time.  Here a program of one warp takes
+move u through the memory of the device every time.  Here one program takes
 one walker through all of its moves: u and the spins stay in registers, and a move
 loads one row of the tables, of sites that are the same for all walkers.
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from vmc.base import Key, Moves, Params, Sampler, WaveFunction
-from vmc.distributed import check_divisible
 from vmc.errors import JobError
 from vmc.keys import numbers
 from vmc.metropolis import Metropolis
-from vmc.samplers import check_chain
+from vmc.samplers import metropolis
 from vmc.space import Spins
 
 
@@ -69,12 +68,8 @@ def in_one_kernel(
     space: Spins,
     moves: Moves,
     *,
-    n_chains: int,
-    n_draws: int = 1,
-    n_sweeps: int = 1,
-    burn_in: int = 0,
-    n_devices: int = 1,
     interpret: bool = False,
+    **numbers: int,
 ) -> Sampler:
     """`vmc.samplers.metropolis`, all moves of a draw in one kernel of a GPU.
 
@@ -84,19 +79,13 @@ def in_one_kernel(
         wavefunction: psi, with ``walk``.
         space: its configurations, all of them or those of a total Sz.
         moves: the proposals, flips of spins 1/2.
-        n_chains: walkers over all devices.
-        n_draws: T, samples per walker and call.
-        n_sweeps: sweeps before each sample.
-        burn_in: sweeps after the random start.
-        n_devices: devices that share the walkers.
         interpret: interpret the kernel, slowly, on any device: for tests.
+        numbers: those of `vmc.samplers.metropolis`.
 
     Raises:
         JobError: psi has no such walk, there is no GPU, the space has other rules, or
-            a number is not positive.
+            as `vmc.samplers.metropolis`.
     """
-    check_divisible(n_chains, n_devices)
-    check_chain(moves, n_draws=n_draws, n_sweeps=n_sweeps)
     if wavefunction.walk is None:
         raise JobError(
             '[sampler] kernel = "pallas": this wave function has no walk in one '
@@ -104,7 +93,7 @@ def in_one_kernel(
         )
     if space.charges or space.blockade or not space.is_spin_half:
         raise JobError(
-            f'[sampler] kernel = "pallas" takes spins 1/2, all states or those of one '
+            '[sampler] kernel = "pallas" takes spins 1/2, all states or those of one '
             f'total Sz, not {space.label}. Use kernel = "xla".'
         )
     platform = jax.default_backend()
@@ -114,18 +103,5 @@ def in_one_kernel(
             'Use kernel = "xla".'
         )
 
-    def build(draws: int) -> Sampler:
-        static = _InOneKernel(
-            wavefunction,
-            space,
-            Moves(np.asarray(moves.sites), np.asarray(moves.shift), moves.exchange),
-            n_chains,
-            draws,
-            n_sweeps,
-            burn_in,
-            True,
-            interpret=interpret,
-        )
-        return Sampler(static.init, static.sample, n_chains, draws, build)
-
-    return build(n_draws)
+    kind = functools.partial(_InOneKernel, interpret=interpret)
+    return metropolis(wavefunction, space, moves, kind=kind, **numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ def metropolis(
     n_sweeps: int = 1,
     burn_in: int = 0,
     n_devices: int = 1,
+    kind: Callable[..., Metropolis] = Metropolis,
 ) -> Sampler:
     """Metropolis with symmetric proposals drawn uniformly from a move table.
 
@@ -47,6 +49,7 @@ def metropolis(
         n_sweeps: sweeps before each sample.
         burn_in: sweeps after the random start (the driver has its own).
         n_devices: devices that share the walkers.
+        kind: how the walkers are moved.
 
     Raises:
         JobError: a number is not positive, or the chains cannot be split evenly.
@@ -58,7 +61,7 @@ def metropolis(
     both_ways = two_way(space, moves)
 
     def build(draws: int) -> Sampler:
-        static = Metropolis(
+        static = kind(
             wavefunction, space, moves, n_chains, draws, n_sweeps, burn_in, both_ways
         )
         return Sampler(static.init, static.sample, n_chains, draws, build)

@@ -68,7 +68,12 @@ def test_walkers_move_as_in_xla(
     params = psi.init(jax.random.key(1))
     # 10 moves at a time: the last chunk is filled up.
     monkeypatch.setattr(metropolis_module, "MOVES_PER_DRAW", 96)
-    numbers = {"n_chains": 16, "n_draws": 2, "n_sweeps": 3, "n_devices": 2}
+    numbers: dict[str, Any] = {
+        "n_chains": 16,
+        "n_draws": 2,
+        "n_sweeps": 3,
+        "n_devices": 2,
+    }
     plain = metropolis(psi, space, moves, **numbers)
     ours = in_one_kernel(psi, space, moves, **numbers, interpret=True)
     want, got = (drawn(s, params, mesh_of(2)) for s in (plain, ours))
