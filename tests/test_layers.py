@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: import from below, and from its own layer as long as that makes no cycle.
 LAYERS = [
     {"base", "errors", "launch", "memory"},
-    {"space", "sectors", "keys", "distributed", "cluster", "chunking"}
+    {"space", "sectors", "keys", "distributed", "cluster", "chunking", "binding"}
     | {"blocked", "solvers", "traced", "flops", "spread"},
     {"stats", "streaming", "series", "records"}
     | {"flax_modules", "wavefunction", "moves"},

@@ -7,7 +7,6 @@ to end all ranks at once.  In a process of its own every function here is trivia
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -17,12 +16,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from vmc import launch
+from vmc import binding, launch
 from vmc.errors import CheckpointError, JobError
 
 #: Seconds after which a silent process counts as dead.
@@ -74,11 +72,10 @@ def start(where: launch.Launch | None = None) -> Layout:
         from vmc import spread
 
         spread.offer_cores()
-    before = _threads()
+    before = binding.threads()
     devices, cores = jax.devices(), len(os.sched_getaffinity(0))
     if where.is_parallel and devices[0].platform == "cpu":
-        _leave_single_core()
-        _step_back(_threads() - before)
+        binding.settle(binding.threads() - before)
     return Layout(where, mpi, len(devices), devices[0].device_kind, cores)
 
 
@@ -132,47 +129,6 @@ def _join(where: launch.Launch) -> str:
     with launch.without_proxies():
         jax.distributed.initialize(**keys)
     return mpi
-
-
-def _leave_single_core() -> None:
-    """Let the threads of a rank that is bound to one core run on any.
-
-    The thread of JAX's CPU collectives spins.  On the core of the thread that it
-    serves, every exchange lasts a tick of the scheduler, 4 ms.  The number of threads
-    that compute was fixed before.
-    """
-    if len(os.sched_getaffinity(0)) > 1:
-        return
-    everywhere = range(os.cpu_count() or 1)
-    for thread in _threads():
-        with contextlib.suppress(OSError):  # it has ended, or may not move
-            os.sched_setaffinity(thread, everywhere)
-
-
-def _step_back(threads: set[int]) -> None:
-    """Let the thread of JAX's CPU collectives run on cores that have nothing to do.
-
-    It spins while data waits that its own rank has not asked for yet, and keeps the
-    core from the thread that would ask: for a slice of some milliseconds each time,
-    unless the scheduler ends the slice of an idle thread for any other.  Of the given
-    threads it is the one that polls; where the system does not tell, all stays as is.
-    """
-    for thread in threads:
-        with contextlib.suppress(OSError):
-            if "epoll" not in Path(f"/proc/self/task/{thread}/wchan").read_text():
-                continue
-            try:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-            except OSError:  # a sandbox without it
-                os.setpriority(os.PRIO_PROCESS, thread, 19)
-
-
-def _threads() -> set[int]:
-    """Threads of this process; none where there is no /proc."""
-    try:
-        return {int(name) for name in os.listdir("/proc/self/task")}
-    except OSError:
-        return set()
 
 
 def _communicator(where: launch.Launch) -> tuple[Any, str]:
