@@ -26,31 +26,41 @@ def expand_factors(factors: ScoreFactors) -> Array:
     return out.reshape(out.shape[0], -1)
 
 
+def _real_one(factors: ScoreFactors) -> int | None:
+    """A real factor beside complex ones: the large product is best made with it."""
+    real = [c for c, f in enumerate(factors) if not jnp.iscomplexobj(f)]
+    return real[0] if real and len(real) < len(factors) else None
+
+
 def times_vector(factors: ScoreFactors, vector: Array) -> Array:
     """O v for one leaf: (B,)."""
     groups = factors[0].shape[1]
     sizes = tuple(f.shape[2] for f in factors)
     out = vector.reshape(groups, *sizes)
-    letters = _LETTERS[: len(factors)]
-    out = _einsum(f"g{letters},bg{letters[-1]}->bg{letters[:-1]}", out, factors[-1])
-    for c in range(len(factors) - 2, -1, -1):
-        left = letters[:c]
-        out = jnp.einsum(
-            f"bg{left}{letters[c]},bg{letters[c]}->bg{left}", out, factors[c]
-        )
+    found = _real_one(factors)
+    first = len(factors) - 1 if found is None else found
+    order = [first, *(c for c in reversed(range(len(factors))) if c != first)]
+    before, batch = _LETTERS[: len(factors)], ""
+    for c in order:
+        after = before.replace(_LETTERS[c], "")
+        spec = f"{batch}g{before},bg{_LETTERS[c]}->bg{after}"
+        out, before, batch = _einsum(spec, out, factors[c]), after, "b"
     return jnp.sum(out, axis=1)
 
 
 def times_rows(factors: ScoreFactors, rows: Array, shape: tuple[int, ...]) -> Array:
     """O^H x of one leaf for several x, rows (c, B): (c, *shape of the leaf)."""
     letters = _LETTERS[: len(factors)]
-    first, *rest = (jnp.conj(f) for f in factors)
-    if not rest:
-        out = _einsum("zb,bgi->zgi", rows, first)
+    terms = [jnp.conj(f) for f in factors]
+    if len(terms) == 1:
+        out = _einsum("zb,bgi->zgi", rows, terms[0])
     else:
-        first = rows[:, :, None, None] * first[None]
-        terms = ",".join(f"bg{c}" for c in letters[1:])
-        out = _einsum(f"zbg{letters[0]},{terms}->zg{letters}", first, *rest)
+        # The rows, often complex, go to a factor that is complex anyway.
+        first = int(_real_one(factors) == 0)
+        terms[first] = rows[:, :, None, None] * terms[first][None]
+        named = [f"bg{c}" for c in letters]
+        named[first] = "z" + named[first]
+        out = _einsum(f"{','.join(named)}->zg{letters}", *terms)
     return out.reshape(len(rows), *shape)
 
 
