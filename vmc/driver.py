@@ -16,7 +16,7 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from vmc import distributed, healing, measurement, starts, stats
+from vmc import distributed, healing, measurement, memory, starts, stats
 from vmc.base import Hamiltonian, Key, Params, Sampler, VMCState, WaveFunction
 from vmc.distributed import BY_WALKER, REPLICATED
 from vmc.errors import JobError, NumericalError
@@ -95,6 +95,8 @@ class VMC:
     def __post_init__(self) -> None:
         """Refuse a precision that JAX would silently lower.
 
+        On CPUs it also tells the C library to keep freed memory, see `vmc.memory`.
+
         Raises:
             JobError: 64-bit numbers are needed but off, or an unknown precision.
         """
@@ -113,6 +115,8 @@ class VMC:
                 f"steps_per_dispatch is {self.steps_per_dispatch}; it is at least 1"
             )
         distributed.check_divisible(self.sampler.n_chains, self._mesh.size)
+        if self._mesh.devices.flat[0].platform == "cpu":
+            memory.keep()
 
     @functools.cached_property
     def _mesh(self) -> Mesh:
