@@ -44,39 +44,52 @@ def settle(new: set[int]) -> None:
     Args:
         new: threads that JAX has started, that of its collectives among them.
     """
-    _step_back(new)
+    polling = _step_back(new)
     cores = os.sched_getaffinity(0)
     if len(cores) > 1 or any(isinstance(t, Watch) for t in threading.enumerate()):
         return
-    watch = Watch(*cores)
+    (core,) = cores
+    watch = Watch(core, polling)
     if watch.look() is None:
-        roam()
+        roam(polling)
     else:
         watch.start()
 
 
-def _step_back(threads: set[int]) -> None:
+def _step_back(threads: set[int]) -> set[int]:
     """Let the thread of JAX's CPU collectives run where nothing else wants to.
 
     Of the given threads it is the one that polls; where the system does not tell, all
-    stays as is.
+    stays as is.  Returns it.
     """
+    found = set()
     for thread in threads:
         with contextlib.suppress(OSError):
             if "epoll" not in Path(f"/proc/self/task/{thread}/wchan").read_text():
                 continue
+            found.add(thread)
             try:
                 os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
             except OSError:  # a sandbox without it
                 os.setpriority(os.PRIO_PROCESS, thread, 19)
+    return found
 
 
-def roam() -> None:
-    """Let every thread run on any core.  The number of those that compute stays."""
+def roam(polling: set[int]) -> None:
+    """Let every thread run on any core.  The number of those that compute stays.
+
+    Args:
+        polling: threads that get their old priority back, where that is allowed
+            (RLIMIT_NICE): idle ones starve when every core has something to do.
+    """
     everywhere = range(os.cpu_count() or 1)
     for thread in threads():
         with contextlib.suppress(OSError):  # it has ended, or may not move
             os.sched_setaffinity(thread, everywhere)
+    for thread in polling:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, thread, 0)
 
 
 class Watch(threading.Thread):
@@ -87,14 +100,15 @@ class Watch(threading.Thread):
     thread waits for the core.  The threads of this rank may then run on any.
     """
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int, polling: set[int]) -> None:
         """Not begun yet.
 
         Args:
             core: number of the core.
+            polling: idle threads; see `roam`.
         """
         super().__init__(name="watch-core", daemon=True)
-        self.core = core
+        self.core, self.polling = core, polling
 
     def run(self) -> None:
         """Until a foreign program comes; see `FOREIGN`."""
@@ -107,13 +121,13 @@ class Watch(threading.Thread):
             foreign = (now[1] - last[1]) - (now[2] - last[2])
             seen = seen + 1 if foreign > FOREIGN * (now[0] - last[0]) else 0
             last = now
-        roam()
+        roam(self.polling)
         where = launch.launch()
         print(
             f"warning: rank {where.rank} on {socket.gethostname()} is bound to core "
-            f"{self.core}, but another program computes there as well: the threads of "
-            "this rank may run on any core from now on. Give every job cores of its "
-            "own (mpirun --cpu-set, or a batch system)",
+            f"{self.core}, but does not have it for itself: the threads of this rank "
+            "may run on any core from now on. Give every job cores of its own (mpirun "
+            "--cpu-set, or a batch system)",
             file=sys.stderr,
             flush=True,
         )
