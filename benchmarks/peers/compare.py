@@ -2,10 +2,10 @@
 
 ``python benchmarks/peers/compare.py W1 --peer netket --peer-python PATH --json`` runs
 both sides in turn, each in its own process and environment, and prints one JSON object.
-Every setting of the peer is measured once; its fastest one is then repeated against
-ours.  A ratio above 1 means that ours is faster.  Both sides start from the same
-weights; different numbers of parameters or samples, another dtype, or energies that
-disagree are errors.
+Every setting of the peer is measured once, in a process of its own with a time limit;
+the fastest one is then repeated against ours.  A ratio above 1: ours is faster.
+Both sides start from the same weights; different numbers of parameters or samples,
+another dtype, or energies that disagree are errors.
 """
 
 from __future__ import annotations
@@ -33,12 +33,21 @@ SIDES = {
 AGREE = 5.0
 
 
-def worker(python: str, script: str, *arguments: str) -> dict[str, Any]:
-    """The line ``RESULT {json}`` of a worker."""
+def worker(
+    python: str, script: str, *arguments: str, limit: float | None = None
+) -> dict[str, Any]:
+    """The line ``RESULT {json}`` of a worker.
+
+    Raises:
+        SystemExit: it printed none.
+        subprocess.TimeoutExpired: it took longer than the limit, in seconds.
+    """
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     env.pop("PYTHONPATH", None)
     command = [python, str(HERE / script), *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=limit
+    )
     lines = [x for x in done.stdout.splitlines() if x.startswith("RESULT ")]
     if not lines:
         raise SystemExit(f"{script} gave no result:\n{done.stderr[-3000:]}")
@@ -60,15 +69,40 @@ def check(ours: dict[str, Any], peer: dict[str, Any]) -> None:
         raise SystemExit(f"energies disagree: ours {a}, peer {b}")
 
 
+def sweep(name: str, keys: argparse.Namespace) -> tuple[list[Any], dict[str, str]]:
+    """Rows of all settings of the peer, or of the given one, and its versions.
+
+    A setting that takes longer than the limit is a row without times.
+    """
+    rows: list[Any] = []
+    versions: dict[str, str] = {}
+    number, stop = keys.setting or 0, None
+    while stop is None or number < stop:
+        try:
+            found = worker(
+                *(keys.peer_python, SIDES[keys.peer], name, "3", f"{number}-quick"),
+                limit=keys.limit,
+            )
+        except subprocess.TimeoutExpired:
+            rows.append({"error": f"setting {number} took over {keys.limit:g} s"})
+            if stop is None:
+                raise SystemExit(f"{rows[0]['error']}: raise --limit") from None
+        else:
+            rows += found["rows"]
+            versions = found["versions"]
+            stop = found["n_settings"] if keys.setting is None else number + 1
+        number += 1
+    return rows, versions
+
+
 def compare(name: str, keys: argparse.Namespace) -> dict[str, Any]:
     """All runs of both sides of a workload."""
     script, parts = SIDES[keys.peer], WORKLOADS[name].parts
-    wanted = "all" if keys.setting is None else str(keys.setting)
-    rows = worker(keys.peer_python, script, name, "3", wanted)
+    rows, versions = sweep(name, keys)
     what = parts[-1]
-    good = [(r["times"][what], n) for n, r in enumerate(rows["rows"]) if "times" in r]
+    good = [(r["times"][what], n) for n, r in enumerate(rows) if "times" in r]
     if not good:
-        raise SystemExit(f"the peer finished no setting: {rows['rows']}")
+        raise SystemExit(f"the peer finished no setting: {rows}")
     best = min(good)[1] if keys.setting is None else keys.setting
     pairs = []
     for _ in range(keys.repeats):
@@ -92,8 +126,8 @@ def compare(name: str, keys: argparse.Namespace) -> dict[str, Any]:
         "ratio_parts": table,
         "ours": [ours for ours, _ in pairs],
         "peer_runs": [peer for _, peer in pairs],
-        "peer_settings": rows["rows"],
-        "versions": {"ours": pairs[0][0]["versions"], "peer": rows["versions"]},
+        "peer_settings": rows,
+        "versions": {"ours": pairs[0][0]["versions"], "peer": versions},
         "machine": {"cpus": os.cpu_count(), "machine": platform.machine()},
     }
 
@@ -110,6 +144,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--setting", type=int, help="row of peer_settings to use: without a sweep"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=300.0, help="seconds for a setting of the sweep"
     )
     parser.add_argument("--json", action="store_true")
     keys = parser.parse_args()

@@ -110,7 +110,7 @@ def measure(work: Workload, repeats: int, batch: int, energies: int) -> dict[str
 
 
 def main(name: str, repeats: int, setting: str) -> None:
-    """Measure one setting, or all of them."""
+    """Measure one setting; see `workloads.serve`."""
     work = WORKLOADS[name]
 
     def row(one: int, energy: bool) -> dict[str, Any]:

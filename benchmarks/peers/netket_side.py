@@ -212,7 +212,7 @@ def measure(
 
 
 def main(name: str, repeats: int, setting: str) -> None:
-    """Measure one setting, or all of them."""
+    """Measure one setting; see `workloads.serve`."""
     work = WORKLOADS[name]
 
     def row(one: tuple[Any, ...], energy: bool) -> dict[str, Any]:

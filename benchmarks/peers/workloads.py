@@ -129,21 +129,18 @@ def serve(
     measure: Callable[[Any, bool], dict[str, Any]],
     versions: dict[str, str],
 ) -> None:
-    """A peer's side: measure one setting, or all of them without an energy.
+    """A peer's side: measure one setting.
 
     Args:
-        setting: number of a setting, or "all".
-        every: the settings.
+        setting: its number; "3-quick" is number 3 without an energy.
+        every: all settings.
         measure: the row of a setting; whether the energy is asked for.
         versions: of the programs.
     """
-    chosen = every if setting == "all" else [every[int(setting)]]
-    rows = []
-    for one in chosen:
-        try:
-            rows.append(measure(one, setting != "all"))
-        except Exception as error:  # a setting that the peer cannot do is a row too
-            rows.append(
-                {"settings": str(one), "error": f"{type(error).__name__}: {error}"}
-            )
-    report(rows=rows, versions=versions)
+    number, _, quick = setting.partition("-")
+    one = every[int(number)]
+    try:
+        row = measure(one, not quick)
+    except Exception as error:  # a setting that the peer cannot do is a row too
+        row = {"settings": str(one), "error": f"{type(error).__name__}: {error}"}
+    report(rows=[row], n_settings=len(every), versions=versions)
