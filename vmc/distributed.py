@@ -120,12 +120,20 @@ class Program:
     mesh: Mesh
     in_specs: Any
     _ahead: list[Future[Any]] = dataclasses.field(default_factory=list, repr=False)
+    _places: dict[Any, list[NamedSharding]] = dataclasses.field(
+        default_factory=dict, repr=False
+    )
 
     def __call__(self, *args: Any) -> Any:
         """Run it, once what `prepare` has begun is done."""
         while self._ahead:
             self._ahead.pop().result()
-        return self.program(*place(args, self.mesh, self.in_specs))
+        leaves, structure = jax.tree.flatten(args)
+        places = self._places.get(structure)
+        if places is None:
+            places = placements(structure, self.mesh, self.in_specs)
+            self._places[structure] = places
+        return self.program(*structure.unflatten(map(_placed, leaves, places)))
 
     def lower(self, *args: Any) -> Any:
         """Lower it for these arguments, or their shapes, as ``jax.jit`` does."""
@@ -153,22 +161,39 @@ def place(tree: Any, mesh: Mesh, specs: Any) -> Any:
         specs: one ``PartitionSpec`` for all, or a pytree of them that begins as
             ``tree`` does.
     """
-    placements = jax.tree.map(
-        lambda spec: NamedSharding(mesh, spec),
+    leaves, structure = jax.tree.flatten(tree)
+    out = map(_placed, leaves, placements(structure, mesh, specs))
+    return structure.unflatten(out)
+
+
+def placements(structure: Any, mesh: Mesh, specs: Any) -> list[NamedSharding]:
+    """Where each leaf of a pytree of this structure lies; arguments as in `place`."""
+    some = jax.tree.map(
+        lambda spec: _placement(mesh, spec),
         specs,
         is_leaf=lambda x: isinstance(x, PartitionSpec),
     )
-    shapes = any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(tree))
-    if jax.process_count() == 1 and not shapes:
-        return jax.device_put(tree, placements)
+    whole = structure.unflatten(range(structure.num_leaves))
+    return jax.tree.leaves(jax.tree.broadcast(some, whole))
 
-    def one(x: Any, placement: NamedSharding) -> Any:
-        if isinstance(x, jax.ShapeDtypeStruct):
-            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement)
-        alone = jax.process_count() == 1
-        return jax.device_put(x, placement) if alone else put(x, placement)
 
-    return jax.tree.map(one, tree, jax.tree.broadcast(placements, tree))
+@functools.cache
+def _placement(mesh: Mesh, spec: PartitionSpec) -> NamedSharding:
+    """One object for all arrays that lie alike: comparing it with itself is quick.
+
+    On one device XLA calls its results replicated; so are then the arguments.
+    """
+    return NamedSharding(mesh, spec if mesh.size > 1 else REPLICATED)
+
+
+def _placed(x: Any, placement: NamedSharding) -> Any:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement)
+    # Most arguments are results of the program before; asking JAX takes 50 us for each.
+    if isinstance(x, Array) and x.sharding == placement:
+        return x
+    alone = jax.process_count() == 1
+    return jax.device_put(x, placement) if alone else put(x, placement)
 
 
 def put(value: Any, sharding: Sharding) -> Array:

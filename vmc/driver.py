@@ -193,7 +193,7 @@ class VMC:
         state = self.shapes()
         if self.burn_in:
             self._measurement.prepare(state)
-        self._dispatch.prepare(*self._arguments(state))
+        self._dispatch.prepare(*self._arguments(state, 1))
 
     @functools.cached_property
     def _random_start(self) -> distributed.Program:
@@ -266,15 +266,12 @@ class VMC:
         if n_steps < 1:
             raise JobError(f"n_steps is {n_steps}; a dispatch has at least one step")
         step = int(state.step)
+        # It never changes: once on the mesh, it stays there.
+        key = distributed.place(state.key, self._mesh, REPLICATED)
+        state = state._replace(key=key)
         n = min(n_steps, -step % self.steps_per_dispatch or self.steps_per_dispatch)
         started = time.perf_counter()
-        out = self._dispatch(
-            self._placed_hamiltonian,
-            self._carry(state),
-            state.key,
-            np.int32(step),
-            np.int32(n),
-        )
+        out = self._dispatch(*self._arguments(state, n))
         carry, table, chain_means, agree = jax.block_until_ready(out)
         seconds = (time.perf_counter() - started) / n
         table = np.asarray(table, np.float64)[:n]
@@ -303,7 +300,11 @@ class VMC:
         point = (state.params, state.opt_state, state.chains)
         known = self.completed(state).control.healing
         assert known is not None
-        return Carry(*point, known, np.asarray(True))
+        return Carry(*point, known, self._good)
+
+    @functools.cached_property
+    def _good(self) -> Array:
+        return distributed.place(np.asarray(True), self._mesh, REPLICATED)
 
     @functools.cached_property
     def _dispatch(self) -> distributed.Program:
@@ -311,8 +312,10 @@ class VMC:
         step_of = self._step
 
         def run(
-            hamiltonian: Hamiltonian, carry: Carry, key: Key, first: Array, n: Array
+            hamiltonian: Hamiltonian, carry: Carry, key: Key, numbers: Array
         ) -> tuple[Carry, Array, Array, Array]:
+            first, n = numbers
+
             def body(i: Array, loop: Any) -> Any:
                 carry, rows, means = loop
                 carry, row, mean = step_of(hamiltonian, carry, key, first + i)
@@ -328,18 +331,18 @@ class VMC:
         return distributed.compiled(
             run,
             self._mesh,
-            (REPLICATED, carry_spec, REPLICATED, REPLICATED, REPLICATED),
+            (REPLICATED, carry_spec, REPLICATED, REPLICATED),
             (carry_spec, REPLICATED, REPLICATED, REPLICATED),
         )
 
     def lowered(self, state: VMCState) -> Any:
         """The program of a dispatch, lowered for ``state``, to look at its cost."""
-        return self._dispatch.lower(*self._arguments(state))
+        return self._dispatch.lower(*self._arguments(state, 1))
 
-    def _arguments(self, state: VMCState) -> tuple[Any, ...]:
-        """Of a dispatch of one step."""
-        numbers = np.int32(0), np.int32(1)
-        return self._placed_hamiltonian, self._carry(state), state.key, *numbers
+    def _arguments(self, state: VMCState, n: int) -> tuple[Any, ...]:
+        """Of a dispatch of n steps."""
+        numbers = np.array([state.step, n], np.int32)
+        return self._placed_hamiltonian, self._carry(state), state.key, numbers
 
     def settled(self, state: VMCState) -> VMCState:
         """The state, or the last good point if new samples say that it is bad.
@@ -347,8 +350,7 @@ class VMC:
         Of the last update of a run no later step is the judge.
         """
         step = int(state.step)
-        args = (self._carry(state), state.key, np.int32(step), np.int32(1))
-        carry, table = self._dispatch(self._placed_hamiltonian, *args)[:2]
+        carry, table = self._dispatch(*self._arguments(state, 1))[:2]
         if not np.asarray(table)[0, TRACED.index("rejected")]:
             return state
         return state._replace(

@@ -238,11 +238,27 @@ def test_new_values_do_not_recompile(caplog: pytest.LogCaptureFixture) -> None:
         vmc.advance(host, 7)
         for ham in (vmc.hamiltonian, doubled):
             carry = vmc._carry(vmc.advance(host, 1)[0])
-            out = vmc._dispatch(ham, carry, state.key, np.int32(3), np.int32(1))
+            out = vmc._dispatch(ham, carry, state.key, np.array([3, 1], np.int32))
             rows.append(np.asarray(out[1]))
     compiled = [r.message for r in caplog.records if "XLA compilation" in r.message]
     assert compiled == []
     np.testing.assert_allclose(rows[1][0, 0], 2 * rows[0][0, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_devices", [1, 2])
+def test_what_a_dispatch_returned_is_not_placed_again(
+    n_devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = spins(4)
+    wf, _ = made("rbm-real", space)
+    mesh = walker_mesh(jax.devices()[:n_devices])
+    vmc = make(wf, space, twisted(4), natural(0.05), n_chains=8, mesh=mesh, burn_in=0)
+    state, _ = vmc.advance(vmc.init(), 1)
+    placed = []
+    put = jax.device_put
+    monkeypatch.setattr(jax, "device_put", lambda x, *a: placed.append(x) or put(x, *a))
+    vmc.advance(state, 2)
+    assert [np.asarray(x).tolist() for x in placed] == [[1, 2]], "more than the numbers"
 
 
 # ---- first-order optimisers ----------------------------------------------------
