@@ -36,6 +36,7 @@ from ansatze.rbm_products import (
     log_one_plus,
     log_one_plus_moved,
     moved,
+    real_times,
     site_values,
 )
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
@@ -213,7 +214,7 @@ def _expand(shape: _Shape, params: Params) -> tuple[Array, Array, Array]:
 def _thetas(b: Array, weights: Array, sigma: Array) -> Array:
     """theta, (M, B): walkers trailing."""
     spins = sigma.T.astype(weights.real.dtype)
-    return by_real_products(lambda w: w.T @ spins, weights) + b[:, None]
+    return real_times(weights.T, spins) + b[:, None]
 
 
 def _log_psi(shape: _Shape, params: Params, sigma: Array) -> Array:

@@ -123,6 +123,20 @@ def log_one_plus_moved(
     return log_one_plus(size, moved(u, cases))
 
 
+def real_times(x: Array, y: Array) -> Array:
+    """X Y of a real Y, (R, C); of a complex X as one real product, half the work.
+
+    Both factors are written row by row first: XLA:CPU has its fast kernels for that
+    form, and would otherwise take a transposition into the product, which then takes
+    twice as long.
+    """
+    if not jnp.iscomplexobj(x):
+        return lax.optimization_barrier(x) @ lax.optimization_barrier(y)
+    planes = jnp.concatenate([x.real, x.imag])
+    re, im = jnp.split(real_times(planes, y), 2)
+    return lax.complex(re, im)
+
+
 def by_real_products(linear: Callable[[Array], Array], x: Array) -> Array:
     """A real linear map; of complex x by two real products, half the work of one."""
     if not jnp.iscomplexobj(x):
