@@ -308,7 +308,7 @@ def _probe(n: int, dtype: Any) -> Array:
 
 def _solve(factored: solvers.Factored, columns: list[Array]) -> list[Array]:
     stacked = jnp.stack(columns, axis=1)
-    x = distributed.from_first(factored.solve(stacked))
+    x = factored.solve(stacked)
     return [x[:, c] for c in range(len(columns))]
 
 

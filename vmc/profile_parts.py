@@ -357,7 +357,7 @@ class Parts:
 
         def solver(system: solvers.System, shift: Array) -> solvers.Factored:
             factored = solvers.by_name(self._keys.solver)(system, shift)
-            seen.append(distributed.from_first(factored.solve(scored.columns)))
+            seen.append(factored.solve(scored.columns))
             return factored._replace(solve=lambda columns: seen[0])
 
         _, factored, _ = self._through(geometry, opt_state, solver, scored.shift)

@@ -2,8 +2,7 @@
 
 Each follows factor -> solve: the expensive part once, several right-hand sides.  The
 direct ones ask for the matrix, conjugate gradients only for its products with a
-vector.  All run redundantly on every device; the caller takes the first device's
-result.
+vector.  All run redundantly on every device, and end with the first device's result.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Factored(NamedTuple):
     """A factorised matrix.
 
     Attributes:
-        solve: b (n, m) -> x (n, m).
+        solve: b (n, m) -> x (n, m), the same on every device.
         condition: estimate of the condition number of A + shift.
         rank: eigenvalues kept (n where the method keeps all).
     """
@@ -42,8 +41,8 @@ class System(NamedTuple):
         product: v (n,) -> A v.
         trace: Tr A.
         size: n.
-        decide: takes a number on which control depends, and gives that of the first
-            device: iterations must end on all of them together.
+        decide: takes an array and gives that of the first device: iterations must end
+            on all of them together, and solutions must not drift apart.
         shared: () -> A in parts on several devices; None: it is in one place.
     """
 
@@ -84,18 +83,20 @@ def cholesky(system: System, shift: Array) -> Factored:
         )
     else:
         diagonal, substitute = blocked.cholesky(system.shared(), shift)
-    ok = jnp.where(jnp.all(jnp.isfinite(diagonal)), 1.0, 0.0)
-    failed = system.decide(ok) == 0
 
     def by_eigh(b: Array, _: Array) -> Array:
-        return eigh(system.matrix(), shift).solve(b)
+        return system.decide(eigh(system.matrix(), shift).solve(b))
 
     def solve(b: Array) -> Array:
+        # Where the decomposition fails, no number is left finite: the solution itself
+        # tells all devices alike, and needs no message besides its own.
+        x = system.decide(substitute(b))
+        failed = ~jnp.all(jnp.isfinite(x))
         # Outside the branches, whose arguments XLA:CPU transposes and copies.
-        return lax.cond(failed, by_eigh, lambda b, x: x, b, substitute(b))
+        return lax.cond(failed, by_eigh, lambda b, x: x, b, x)
 
     ratio = (jnp.max(diagonal) / jnp.min(diagonal)) ** 2
-    condition = jnp.where(failed, jnp.inf, ratio)
+    condition = jnp.where(jnp.isfinite(ratio), ratio, jnp.inf)
     return Factored(solve, condition, jnp.asarray(system.size))
 
 
@@ -145,8 +146,11 @@ def cg(system: System, shift: Array) -> Factored:
         # A number that is not finite ends the iteration at once.
         return jnp.where(jnp.isfinite(rr) & jnp.isfinite(goal), x, jnp.nan)
 
+    def solve(b: Array) -> Array:
+        return system.decide(lax.map(column, b.T).T)
+
     bound = (system.trace + shift) / shift
-    return Factored(lambda b: lax.map(column, b.T).T, bound, jnp.asarray(system.size))
+    return Factored(solve, bound, jnp.asarray(system.size))
 
 
 def _shifted(matrix: Array, shift: Array) -> Array:
@@ -162,7 +166,8 @@ def by_name(name: str) -> Solver:
     """
 
     def in_full(system: System, shift: Array) -> Factored:
-        return eigh(system.matrix(), shift)
+        found = eigh(system.matrix(), shift)
+        return found._replace(solve=lambda b: system.decide(found.solve(b)))
 
     table: dict[str, Solver] = {
         "auto": cholesky,
