@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
+import importlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -163,14 +166,44 @@ def test_a_setting_that_fails_is_a_row(capsys: pytest.CaptureFixture[str]) -> No
     def measure(one: int, energy: bool) -> dict[str, Any]:
         if one == 1:
             raise MemoryError("too much")
-        return {"settings": one, "energy": workloads.mean_of([1.0, 3.0])}
+        found = workloads.mean_of([1.0, 3.0]) if energy else None
+        return {"settings": one, "energy": found}
 
-    for setting, rows in (("all", [0, 1, 2]), ("2", [2])):
+    def served(setting: str) -> dict[str, Any]:
         workloads.serve(setting, [0, 1, 2], measure, {"peer": "1"})
         said = capsys.readouterr().out.strip().removeprefix("RESULT ")
-        found = json.loads(said)["rows"]
-        assert [int(row["settings"]) for row in found] == rows
-        assert [row.get("error") for row in found if row["settings"] == "1"] == [
-            "MemoryError: too much"
-        ] * (setting == "all")
-        assert found[-1]["energy"] == {"mean": 2.0, "error": 1.0}
+        return json.loads(said)
+
+    found = served("2")
+    assert found["rows"] == [{"settings": 2, "energy": {"mean": 2.0, "error": 1.0}}]
+    assert found["n_settings"] == 3
+    assert served("0-quick")["rows"] == [{"settings": 0, "energy": None}]
+    row = {"settings": "1", "error": "MemoryError: too much"}
+    assert served("1-quick")["rows"] == [row]
+
+
+def test_a_setting_that_takes_too_long_is_a_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(bench_peers.SCRIPTS))
+    compare = importlib.import_module("compare")
+    slow = {1}
+
+    def worker(*command: str, limit: float | None = None) -> dict[str, Any]:
+        number = int(command[-1].removesuffix("-quick"))
+        if number in slow:
+            raise subprocess.TimeoutExpired(list(command), limit or 0.0)
+        rows = [{"settings": number}]
+        return {"rows": rows, "versions": {"peer": "1"}, "n_settings": 3}
+
+    monkeypatch.setattr(compare, "worker", worker)
+    keys = argparse.Namespace(
+        setting=None, peer="netket", peer_python="python", limit=7.0
+    )
+    rows, versions = compare.sweep("W6", keys)
+    late = {"error": "setting 1 took over 7 s"}
+    assert rows == [{"settings": 0}, late, {"settings": 2}]
+    assert versions == {"peer": "1"}
+    slow.add(0)
+    with pytest.raises(SystemExit, match="setting 0 took over 7 s: raise --limit"):
+        compare.sweep("W6", keys)
