@@ -45,7 +45,7 @@ def test_shapes_are_those_of_the_first_state(
             assert found[2].is_equivalent_to(wanted[2], len(found[0])), leaf
 
 
-@pytest.mark.parametrize("n", [1, 4])
+@pytest.mark.parametrize("n", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_prepared_step_is_the_same_step(
     mesh_of: MeshOf, n: int, caplog: pytest.LogCaptureFixture
 ) -> None:
