@@ -53,7 +53,7 @@ def times_rows(factors: ScoreFactors, rows: Array, shape: tuple[int, ...]) -> Ar
     letters = _LETTERS[: len(factors)]
     terms = [jnp.conj(f) for f in factors]
     if len(terms) == 1:
-        out = _times_one(rows, terms[0].reshape(rows.shape[1], -1))
+        out = _einsum("zb,bgi->zgi", rows, terms[0])
     else:
         # The rows, often complex, go to a factor that is complex anyway.
         first = int(_real_one(factors) == 0)
@@ -62,28 +62,6 @@ def times_rows(factors: ScoreFactors, rows: Array, shape: tuple[int, ...]) -> Ar
         named[first] = "z" + named[first]
         out = _einsum(f"{','.join(named)}->zg{letters}", *terms)
     return out.reshape(len(rows), *shape)
-
-
-def _times_one(rows: Array, factor: Array) -> Array:
-    """x O for rows x (c, B) and O (B, n): (c, n).
-
-    In real numbers: XLA:CPU's complex products of a few rows are slow.
-    """
-    parts = [jnp.iscomplexobj(x) for x in (rows, factor)]
-    if parts[0]:
-        rows = jnp.concatenate([rows.real, rows.imag])
-    if parts[1]:
-        factor = jnp.concatenate([factor.real, factor.imag], axis=1)
-    out = rows @ factor
-    if not any(parts):
-        return out
-    if not parts[0]:
-        return lax.complex(*jnp.split(out, 2, axis=1))
-    re, im = jnp.split(out, 2)
-    if not parts[1]:
-        return lax.complex(re, im)
-    (rr, ri), (ir, ii) = (jnp.split(x, 2, axis=1) for x in (re, im))
-    return lax.complex(rr - ii, ri + ir)
 
 
 def _einsum(spec: str, *terms: Array) -> Array:
