@@ -149,7 +149,7 @@ def test_a_row_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no run directory"):
+    with pytest.raises(CheckpointError, match="no run directory .*--out .* makes one"):
         runlog.read(tmp_path / "nothing")
     with pytest.raises(CheckpointError, match="not a run directory"):
         runlog.read(tmp_path)

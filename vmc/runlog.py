@@ -342,7 +342,10 @@ def read(folder: str | Path) -> RunFile:
     if folder.name == FILE:
         folder = folder.parent
     if not folder.is_dir():
-        raise CheckpointError(f"there is no run directory {folder}")
+        raise CheckpointError(
+            f"there is no run directory {folder}; "
+            f"`vmc run JOB --out {folder}` makes one"
+        )
     if not (folder / FILE).exists() and not paths(folder):
         raise CheckpointError(f"{folder} is not a run directory: it has no {FILE}")
     try:
