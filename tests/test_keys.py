@@ -116,3 +116,9 @@ def test_shared_integers_are_uniform() -> None:
     draws = np.asarray(keys.shared_integers(root_key(4), 12, 6000))
     assert draws.dtype == np.int32 and set(draws) == set(range(12))
     assert stats.chisquare(np.bincount(draws)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32 + 5, 2**63 + 3])
+def test_root_keys_are_those_of_jax(seed: int) -> None:
+    expected = jax.random.key_data(jax.random.key(np.uint64(seed)))
+    np.testing.assert_array_equal(jax.random.key_data(root_key(seed)), expected)

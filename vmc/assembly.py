@@ -286,7 +286,7 @@ def _mesh(job: Job, system: System, wavefunction: WaveFunction) -> Mesh:
     """The devices of a job, see `vmc.spread`."""
     alone = system.hamiltonian, wavefunction, system.lattice, 1
     keys = sampling.resolved(job, *alone)
-    shapes = jax.eval_shape(wavefunction.init, jax.random.key(0))
+    shapes = jax.eval_shape(wavefunction.init, root_key(0))
     n_parameters = sum(x.size for x in jax.tree.leaves(shapes))
     solve = min(n_parameters, keys["n_samples"])
     # Parameters with their like in the optimiser, and the linear system of a step.

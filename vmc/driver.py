@@ -124,7 +124,7 @@ class VMC:
 
     @functools.cached_property
     def _shapes(self) -> list[jax.ShapeDtypeStruct]:
-        shapes = jax.eval_shape(self.wavefunction.init, jax.random.key(0))
+        shapes = jax.eval_shape(self.wavefunction.init, root_key(0))
         return jax.tree.leaves(shapes)
 
     @property
@@ -191,9 +191,10 @@ class VMC:
         if random:
             self._random_start.prepare(root_key(self.seed))
         state = self.shapes()
+        # The step takes longest.
+        self._dispatch.prepare(*self._arguments(state, 1))
         if self.burn_in:
             self._measurement.prepare(state)
-        self._dispatch.prepare(*self._arguments(state, 1))
 
     @functools.cached_property
     def _random_start(self) -> distributed.Program:

@@ -44,7 +44,13 @@ class Job(Section):
         JobError: a key is unknown or missing, or has a value of the wrong kind.
     """
 
-    seed: int = key(1, "an integer >= 0", "seed of every random number", ge=0)
+    seed: int = key(
+        1,
+        "an integer from 0 to 2^64 - 1",
+        "seed of every random number",
+        ge=0,
+        lt=2**64,
+    )
     precision: Literal["float64", "float32", "mixed"] = key(
         "float64",
         '"float64", "float32" or "mixed"',

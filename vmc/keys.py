@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from vmc.base import WALKERS, Key
@@ -42,8 +43,9 @@ class Purpose(enum.IntEnum):
 
 
 def root_key(seed: int) -> Key:
-    """The root key of a run."""
-    return jax.random.key(seed, impl="threefry2x32")
+    """The root key of a run: ``jax.random.key(seed)``, with nothing compiled for it."""
+    words = np.asarray([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
+    return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
 
 
 def _multiply(a: Array, constant: int) -> tuple[Array, Array]:
@@ -68,6 +70,7 @@ def _round(_: Any, state: tuple[Array, ...]) -> tuple[Array, ...]:
     return c0, c1, c2, c3, k0 + jnp.uint32(_WEYL[0]), k1 + jnp.uint32(_WEYL[1])
 
 
+@jax.jit
 def philox(counter: tuple[Array, ...], key: tuple[Array, Array]) -> tuple[Array, ...]:
     """Philox4x32-10: four random words for four counter words and two key words.
 

@@ -31,7 +31,7 @@ from jax import Array
 
 from vmc import distributed
 from vmc.base import Key, Params, Space, WaveFunction
-from vmc.keys import walker_bits
+from vmc.keys import root_key, walker_bits
 
 #: J per site, and J, that may stay.
 PER_SITE, LEAST = 0.5, 4.0
@@ -47,7 +47,7 @@ def are_random(init: Callable[[Key], Params]) -> bool:
     Args:
         init: key -> parameters; it is traced, not run.
     """
-    traced = jax.make_jaxpr(init)(jax.random.key(0)).jaxpr
+    traced = jax.make_jaxpr(init)(root_key(0)).jaxpr
     # A flax module splits keys that a constant never asks for.
     reached = {id(x) for x in traced.invars}
     for equation in traced.eqns:

@@ -28,8 +28,9 @@ STATES = ("cold", "warm")
 def ours() -> None:
     """W1 as a job, until its first step is done."""
     sys.path.insert(0, str(HERE.parents[1]))
-    from vmc.cli.environment import set_threads, start_jax
+    from vmc.cli.environment import collect_rarely, set_threads, start_jax
 
+    collect_rarely()
     set_threads(None, None)
     start_jax()
     import vmc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import hashlib
 import os
 from pathlib import Path
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 THREADS = "OPENBLAS_NUM_THREADS"
 #: Linear systems up to this size are solved fastest by one thread.
 ONE_THREAD = 2000
+
+
+#: New objects between two looks for cycles; Python's own number is 700.
+NEW_OBJECTS = 100_000
+
+
+def collect_rarely() -> None:
+    """Let Python look for cyclic garbage rarely, and not at the end of the process.
+
+    While modules are imported and JAX traces, hardly anything is garbage, and every
+    look visits all of it: a sixth of a start with compiled programs at hand, and a
+    quarter of a second when the process ends.  For the command line, which owns its
+    process.
+    """
+    gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)
 
 
 def set_threads(n_samples: int | None, recorded: str | None = None) -> None:

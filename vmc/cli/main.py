@@ -12,6 +12,7 @@ from vmc.cli.bench import app as bench
 from vmc.cli.check import check
 from vmc.cli.design import design
 from vmc.cli.ed import ed
+from vmc.cli.environment import collect_rarely
 from vmc.cli.listing import listing
 from vmc.cli.measure import measure
 from vmc.cli.profile import profile
@@ -45,4 +46,5 @@ app.command(name="list")(listing)
 
 def main() -> None:
     """Run the command line."""
+    collect_rarely()
     app()
