@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from ansatze.scaled import log_amplitude
+from vmc import elementary
 
 #: Variance below which `layer_norm` does not divide any more.
 EPSILON = 1e-6
@@ -35,7 +36,7 @@ def log_cosh(z: Array) -> Array:
     if jnp.iscomplexobj(z):
         return lax.complex(*log_cosh_planes(z.real, z.imag))
     size = jnp.abs(z)
-    return size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2.0)
+    return size + elementary.log(1 + jnp.exp(-2 * size)) - math.log(2.0)
 
 
 def log_cosh_planes(re: Array, im: Array) -> tuple[Array, Array]:
@@ -46,10 +47,11 @@ def log_cosh_planes(re: Array, im: Array) -> tuple[Array, Array]:
     sign = jnp.where(re < 0, -1, 1).astype(re.dtype)
     re, im = re * sign, im * sign
     size = jnp.exp(-2 * re)
-    one_plus, turned = 1 + size * jnp.cos(2 * im), -size * jnp.sin(2 * im)
+    cos, sin = elementary.cos_sin(2 * im)
+    one_plus, turned = 1 + size * cos, -size * sin
     squares = one_plus**2 + turned**2
-    re = re + 0.5 * jnp.log(squares) - math.log(2.0)
-    return re, im + jnp.arctan2(turned, one_plus)
+    re = re + 0.5 * elementary.log(squares) - math.log(2.0)
+    return re, im + elementary.arctan2(turned, one_plus)
 
 
 def layer_norm(x: Array, scale: Array, shift: Array) -> Array:
@@ -83,13 +85,17 @@ def weighted_log_sum(y: Array, weights: np.ndarray) -> Array:
     """
     real = y.real.dtype
     top = jnp.max(lax.stop_gradient(y.real), axis=0)
-    terms = jnp.exp(y - top[None])
+    terms = elementary.exp(y - top[None])
     if np.any(weights != 1):
         kind = np.result_type(real, np.complex64) if np.iscomplexobj(weights) else real
         terms = terms * jnp.asarray(weights, kind)[:, None]
     mean = jnp.mean(terms, axis=0)
     if not signed(weights):
-        return log_amplitude(mean, top) if jnp.iscomplexobj(y) else jnp.log(mean) + top
+        return (
+            log_amplitude(mean, top)
+            if jnp.iscomplexobj(y)
+            else elementary.log(mean) + top
+        )
     # Where the weights cancel the terms exactly, rounding is left of them.
     rounding = ROUNDING * jnp.finfo(real).eps
     mean = jnp.where(jnp.abs(mean) > rounding, mean, jnp.zeros_like(mean))

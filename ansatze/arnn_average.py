@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vmc import elementary
 from vmc.base import Params, Problem
 from vmc.errors import JobError
 from vmc.space import Spins
@@ -116,11 +117,12 @@ class Average:
         if not jnp.iscomplexobj(each):
             return modulus
         top = lax.stop_gradient(jnp.max(each.real, axis=1, keepdims=True))
-        terms = jnp.exp(each - top)
+        terms = elementary.exp(each - top)
         if not np.allclose(self.characters, 1):
             factors = jnp.asarray(self.characters.conj(), each.dtype)
             terms = terms * factors[None, :]
-        return lax.complex(modulus, jnp.angle(jnp.sum(terms, axis=1)))
+        total = jnp.sum(terms, axis=1)
+        return lax.complex(modulus, elementary.arctan2(total.imag, total.real))
 
     def mean(self, log_p: Array) -> Array:
         """Ln of the mean of exp(log_p) over the group, (B,)."""

@@ -25,6 +25,7 @@ from ansatze.capacity import product_capacity, sum_capacity
 from ansatze.cuts import each
 from ansatze.grids import grid_of
 from ansatze.scaled import LOG_ZERO, log_amplitude
+from vmc import elementary
 from vmc.base import Capacity, Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.space import moved_values
@@ -245,9 +246,9 @@ class _Sum(_Combination):
         weights = params["log_weights"].reshape(-1, *((1,) * (logs.ndim - 1)))
         terms = logs + weights
         largest = lax.stop_gradient(jnp.max(terms.real, axis=0))
-        value = jnp.sum(jnp.exp(terms - largest[None]), axis=0)
+        value = jnp.sum(elementary.exp(terms - largest[None]), axis=0)
         if self.range == "positive":
-            return jnp.log(value) + largest
+            return elementary.log(value) + largest
         value = value.real if self.range == "real" else value
         return log_amplitude(value, largest)
 
@@ -296,7 +297,7 @@ class _Sum(_Combination):
     def scores(self, params: Params, sigma: Array) -> Any:
         logs = self.logs(params, sigma)
         total = self.total(params, logs)
-        shares = jnp.exp(logs + params["log_weights"][:, None] - total[None])
+        shares = elementary.exp(logs + params["log_weights"][:, None] - total[None])
         shares = shares.real if self.range == "real" else shares
         # The derivative at an exact zero of psi is taken as 0.
         zero = (total.real <= 0.1 * LOG_ZERO)[None]

@@ -39,6 +39,7 @@ from ansatze.rbm_products import (
     real_times,
     site_values,
 )
+from vmc import elementary
 from vmc.base import Key, Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 
@@ -233,7 +234,8 @@ def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
     double = 2 * _thetas(b, weights, sigma)
     if shape.is_complex:
         size = jnp.exp(jnp.clip(double.real, -limit, limit))
-        u = (size * jnp.cos(double.imag), size * jnp.sin(double.imag))
+        cos, sin = elementary.cos_sin(double.imag)
+        u = (size * cos, size * sin)
     else:
         u = (jnp.exp(jnp.clip(double, -limit, limit)),)
     padded = jnp.pad(weights, ((0, 1), (0, 0)))
@@ -242,8 +244,8 @@ def _cache(shape: _Shape, params: Params, sigma: Array) -> RBMCache:
     return RBMCache(
         u=u,
         log_den=log_one_plus(shape.block_size, u),
-        up=as_planes(jnp.exp(-4 * padded)),
-        down=as_planes(jnp.exp(4 * padded)),
+        up=as_planes(elementary.exp(-4 * padded)),
+        down=as_planes(elementary.exp(4 * padded)),
         c=2 * (padded.sum(axis=1) - a),
         bias=-2 * a,
         block_weights=blocks.sum(axis=1),
@@ -327,8 +329,8 @@ def _complex_parts(shape: _Shape, cache: RBMCache) -> ComplexParts:
         inverse=1 / jnp.prod(1 + u, axis=0),
         up=up,
         down=down,
-        block_up=jnp.exp(shift),
-        block_down=jnp.exp(-shift),
+        block_up=elementary.exp(shift),
+        block_down=elementary.exp(-shift),
         bias=cache.bias,
     )
 
@@ -338,7 +340,7 @@ def _scores(shape: _Shape, params: Params, sigma: Array) -> Any:
     spins = sigma.astype(shape.real)
     # Walkers lead, as in all scores: turning tanh around costs more than its products.
     theta = by_real_products(lambda w: spins @ w, weights) + b[None]
-    tanh = jnp.tanh(theta[:, : shape.n_hidden])
+    tanh = elementary.tanh(theta[:, : shape.n_hidden])
     if shape.symmetry is None:
         # A factor that two leaves share is one array: it travels once.
         s, t = spins[:, None], tanh[:, None]

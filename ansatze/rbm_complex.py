@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ansatze.rbm_products import site_values
+from vmc import elementary
 from vmc.base import Move
 
 #: Rows of a product of complex numbers that are multiplied in one pass.
@@ -85,16 +86,7 @@ def complex_log_ratio(parts: ComplexParts, sigma: Array, move: Move) -> Array:
 
     # Row by row: XLA:CPU reduces complex numbers four times slower.
     one = jnp.ones_like(products[0])
-    total = _log(lax.fori_loop(0, len(products), block, one, unroll=UNROLL))
+    total = elementary.log(lax.fori_loop(0, len(products), block, one, unroll=UNROLL))
     for c, spin in enumerate(spins):
         total = total + spin * parts.bias[move.sites[c]]
     return total
-
-
-def _log(z: Array) -> Array:
-    """``jnp.log`` of complex numbers, faster."""
-    largest = jnp.maximum(jnp.abs(z.real), jnp.abs(z.imag))
-    unit = jnp.where(largest > 0, largest, 1)
-    squares = (z.real / unit) ** 2 + (z.imag / unit) ** 2
-    size = jnp.log(largest) + 0.5 * jnp.log(jnp.where(largest > 0, squares, 1))
-    return lax.complex(size, jnp.arctan2(z.imag, z.real))

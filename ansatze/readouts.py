@@ -28,6 +28,7 @@ from ansatze.deep_inputs import Cells
 from ansatze.layouts import Layout, Leaf
 from ansatze.scaled import LOG_ZERO, log_amplitude
 from ansatze.shared_weights import dense
+from vmc import elementary
 from vmc.base import Moves, Params, Problem, WaveFunction
 from vmc.chunking import chunk_size, default_budget, map_chunks
 from vmc.errors import JobError
@@ -243,7 +244,7 @@ class Readout:
         if self.kind == "product":
             return (y[0],)
         top = jnp.max(y.real, axis=0)
-        terms = jnp.exp(y - top[None])
+        terms = elementary.exp(y - top[None])
         if self.problem.dtype == "complex":
             terms = terms * jnp.asarray(self.signs, top.dtype)[:, None, None]
         return jnp.mean(terms, axis=0), top
@@ -267,7 +268,7 @@ class Readout:
             rounding = ROUNDING * jnp.finfo(real).eps
             mean = jnp.where(jnp.abs(mean) > rounding, mean, jnp.zeros_like(mean))
         elif not jnp.iscomplexobj(mean):
-            return jnp.log(mean) + most
+            return elementary.log(mean) + most
         return log_amplitude(mean, most)
 
 

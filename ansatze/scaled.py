@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vmc import elementary
 from vmc.base import Key, Params, Problem
 from vmc.wavefunction import float_dtype
 
@@ -84,10 +85,10 @@ def log_amplitude(value: Array, log_scale: Array) -> Array:
     zero = value == 0
     safe = jnp.where(zero, jnp.ones_like(value), value)
     if jnp.iscomplexobj(value):
-        log = jnp.log(safe) + log_scale
+        log = elementary.log(safe) + log_scale
     else:
         phase = jnp.asarray(math.pi, value.dtype) * (safe < 0).astype(value.dtype)
-        log = lax.complex(jnp.log(jnp.abs(safe)) + log_scale, phase)
+        log = lax.complex(elementary.log(jnp.abs(safe)) + log_scale, phase)
     return jnp.where(zero, jnp.full_like(log, LOG_ZERO), log)
 
 

@@ -28,6 +28,7 @@ from jax import Array, lax
 
 from ansatze.capacity import symmetrised_capacity
 from ansatze.scaled import LOG_ZERO, log_amplitude
+from vmc import elementary
 from vmc.base import Move, Moves, Params, Problem, WaveFunction
 from vmc.errors import JobError
 from vmc.wavefunction import from_functions
@@ -284,7 +285,7 @@ class _Projection:
         """
         top = top - math.log(len(self.group.weights))
         if self.range == "positive":
-            return jnp.log(value) + top
+            return elementary.log(value) + top
         cut = float(jnp.finfo(top.dtype).eps) ** _ROUNDING
         value = value.real if self.range == "real" else value
         value = jnp.where(jnp.abs(value) > cut, value, jnp.zeros_like(value))
@@ -294,7 +295,7 @@ class _Projection:
         """Log psi from log psi_0 of the images, (R, B) -> (B,)."""
         top = lax.stop_gradient(jnp.max(logs.real, axis=0))
         top = jnp.maximum(top, LOG_ZERO)
-        terms = jnp.exp(logs - top[None])
+        terms = elementary.exp(logs - top[None])
         return self.log(jnp.sum(self.weights(top.dtype)[:, None] * terms, axis=0), top)
 
     def log_psi(self, params: Params, sigma: Array) -> Array:
@@ -329,7 +330,7 @@ class _Projection:
             ratios = self.inner.log_ratios(params, inner, image, own, wanted)
             new = log[None] + ratios
             higher = jnp.maximum(top, new.real)
-            term = weight * jnp.exp(new - higher)
+            term = weight * elementary.exp(new - higher)
             return (value * jnp.exp(top - higher) + term, higher), None
 
         rows = (self.images(sigma), cache.caches, cache.logs, *self.moves())

@@ -33,7 +33,7 @@ def job(**sections: Any) -> Job:
     ("sections", "message"),
     [
         ({"optimiser": {}}, "unknown key 'optimiser'; did you mean 'optimizer'?"),
-        ({"seed": "x"}, "seed = 'x': expected an integer >= 0"),
+        ({"seed": "x"}, "seed = 'x': expected an integer from 0"),
         ({"seed": True}, "seed = True: expected an integer"),
         ({"precision": "float16"}, "precision = 'float16': expected"),
         ({"lattice": 3}, "lattice = 3: expected a table"),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The layers of the engine, lowest first.  A new module needs a place here; it may
 #: import from below, and from its own layer as long as that makes no cycle.
 LAYERS = [
-    {"base", "errors", "launch", "memory"},
+    {"base", "errors", "launch", "memory", "elementary"},
     {"space", "sectors", "keys", "distributed", "cluster", "chunking", "binding"}
     | {"blocked", "solvers", "traced", "flops", "spread"},
     {"stats", "streaming", "series", "records"}
@@ -91,7 +91,7 @@ LAYER = {name: n for n, names in enumerate(LAYERS) for name in names}
 ALLOWED = {
     "hamiltonians": {"vmc.base", "vmc.errors", "vmc.sectors", "vmc.space"}
     | {"numpy", "scipy", "networkx", "jax", "matplotlib"},
-    "ansatze": {"vmc.base", "vmc.errors", "vmc.space"}
+    "ansatze": {"vmc.base", "vmc.elementary", "vmc.errors", "vmc.space"}
     | {"vmc.chunking", "vmc.wavefunction"}
     | {"numpy", "networkx", "jax", "flax"},
 }

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vmc import distributed
+from vmc import distributed, elementary
 from vmc.base import Hamiltonian, Params, WaveFunction
 from vmc.chunking import map_chunks
 
@@ -44,7 +44,7 @@ def local_energies(
         log_ratios = wavefunction.log_ratios(params, cache, sigma, moves, wanted)
         # Forbidden moves may have any ratio, infinite ones too: mask before exp.
         zero = jnp.zeros((), log_ratios.dtype)
-        ratios = jnp.exp(jnp.where(wanted, log_ratios, zero))
+        ratios = elementary.exp(jnp.where(wanted, log_ratios, zero))
         return energy + jnp.sum(elements * ratios, axis=0)
 
     if chunk is None or chunk >= sigma.shape[0]:

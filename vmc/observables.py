@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vmc import elementary
 from vmc.base import Moves, Params, WaveFunction
 from vmc.chunking import bytes_per_row, chunk_size, default_budget, map_chunks
 from vmc.space import Spins
@@ -210,4 +211,4 @@ def ratios_of(sample: Sample, moves: Moves, elements: Array) -> Array:
     rows = sample.cache, sample.sigma, moves, wanted
     log_ratios = wf.log_ratios(sample.params, *rows)
     zero = jnp.zeros((), log_ratios.dtype)
-    return jnp.exp(jnp.where(wanted, log_ratios, zero))
+    return elementary.exp(jnp.where(wanted, log_ratios, zero))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from vmc import elementary
 from vmc.base import Move, Params
 from vmc.estimators import local_energies
 from vmc.observables import STATIC, Kernel, Sample, Table, ratios_of
@@ -63,7 +64,7 @@ class Symmetries(Kernel):
         def one(element: tuple[Array, Array]) -> Array:
             inverse, flip = element
             moved = sigma[:, inverse] * flip
-            ratio = jnp.exp(wf.log_psi(sample.params, moved) - before)
+            ratio = elementary.exp(wf.log_psi(sample.params, moved) - before)
             ratio = ratio * (sign * gauge_signs(self.signs, moved, dims))
             return jnp.stack([jnp.real(ratio), -jnp.imag(ratio)])
 
@@ -97,7 +98,7 @@ class Overlap(Kernel):
         """See `Kernel`."""
         sigma = sample.sigma
         psi = sample.wavefunction.log_psi(sample.params, sigma)
-        ratio = jnp.exp(self.log_phi(self.params, sigma) - psi - self.scale)
+        ratio = elementary.exp(self.log_phi(self.params, sigma) - psi - self.scale)
         sign = gauge_signs(self.signs, sigma, sample.space.local_dims)
         return jnp.stack([jnp.real(ratio) * sign, jnp.imag(ratio) * sign])
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vmc import distributed
+from vmc import distributed, elementary
 from vmc.base import Chains, Key, Params, Sampler, SamplerInfo, WaveFunction
 from vmc.keys import Purpose, derive
 from vmc.observables_states import gauge_signs
@@ -181,8 +181,8 @@ def penalised(
         counted = jnp.ones(at_phi.shape, bool) if shares is None else shares > 0
         top = distributed.largest(jnp.max(jnp.where(counted, at_phi.real, -jnp.inf)))
         top = jnp.where(top == -jnp.inf, jnp.zeros_like(top), top)
-        terms = jnp.exp(jnp.where(counted, at_phi - top, -jnp.inf))
-        inverse = jnp.exp(top - at_psi)
+        terms = elementary.exp(jnp.where(counted, at_phi - top, -jnp.inf))
+        inverse = elementary.exp(top - at_psi)
         if signs is not None:
             signs = signs.astype(real)
             inverse, terms = inverse * signs[: len(sigma)], terms * signs[len(sigma) :]

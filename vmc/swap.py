@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from vmc import distributed
+from vmc import distributed, elementary
 from vmc.base import Params, WaveFunction
 from vmc.chunking import bytes_per_row, chunk_size, default_budget, map_chunks
 from vmc.distributed import BY_WALKER, REPLICATED
@@ -259,7 +259,7 @@ def _programs(
         both = [jnp.where(inside[None], x, y), jnp.where(inside[None], y, x)]
         swapped = log_psi(params, jnp.concatenate(both)).reshape(2, -1)
         log_ratio = jnp.sum(swapped, axis=0) - jnp.sum(logs[index], axis=1)
-        return distributed.gather(jnp.exp(log_ratio).real)
+        return distributed.gather(elementary.exp(log_ratio).real)
 
     specs = (REPLICATED, BY_WALKER)
     first = distributed.compiled(own, mesh, specs, REPLICATED)

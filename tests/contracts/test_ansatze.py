@@ -433,7 +433,7 @@ def test_larger_spins(name: str) -> None:
 def test_moves_cost_no_full_evaluation(name: str, dtype: str) -> None:
     """Twice the sites: a move costs twice, a full evaluation four times as much."""
     fast, full = [], []
-    for n in (32, 64):
+    for n in (128, 256):
         wf = ANSATZE[name](Problem(spins(n), dtype=dtype, spin_flip=True))
         sigma = jax.ShapeDtypeStruct((16, n), jnp.int8)
         params = jax.eval_shape(wf.init, jax.random.key(0))
