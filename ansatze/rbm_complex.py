@@ -77,7 +77,8 @@ def complex_log_ratio(parts: ComplexParts, sigma: Array, move: Move) -> Array:
     def another(row: Array, product: Array) -> Array:
         return product * (1 + _times(parts.u[row], cases, row))
 
-    products = lax.fori_loop(0, len(parts.u), another, parts.inverse)
+    rows = len(parts.u)
+    products = lax.fori_loop(0, rows, another, parts.inverse, unroll=max(1, rows // 2))
     # Dividing exp(-delta) out of every block keeps the product in range.
     shift = _cases(parts.block_up, parts.block_down, move, spins)
 
