@@ -108,6 +108,15 @@ def test_real_logarithm() -> None:
     np.testing.assert_array_equal(elementary.log(special), jnp.log(special))
 
 
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_bits_of_numbers_are_taken_on_cpus_alone(platform: str) -> None:
+    x = jax.ShapeDtypeStruct((8,), jnp.float64)
+    program = jax.export.export(jax.jit(elementary.log), platforms=[platform])(x)
+    text = program.mlir_module()
+    assert ("bitcast_convert" in text) == (platform == "cpu")
+    assert ("stablehlo.log " in text) == (platform != "cpu")
+
+
 @pytest.mark.parametrize("name", ["exp", "log", "tanh"])
 def test_real_arrays_stay_real(name: str) -> None:
     x = jnp.asarray([0.3, 2.0])

@@ -197,6 +197,11 @@ def exp(z: Array) -> Array:
 def _real_log(x: Array) -> Array:
     if x.dtype != jnp.float64:
         return jnp.log(x)  # XLA has a polynomial for these
+    # TPUs have no numbers of 64 bits whose bits could be taken.
+    return lax.platform_dependent(x, cpu=_log_of_bits, default=jnp.log)
+
+
+def _log_of_bits(x: Array) -> Array:
     bits = lax.bitcast_convert_type(x, jnp.int64)
     exponent = (bits - _ROOT_HALF) >> _MANTISSA
     # In [sqrt(1/2), sqrt(2)).

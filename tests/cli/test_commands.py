@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -355,3 +357,14 @@ def test_openblas_threads(
     environment.set_threads(n_samples, recorded)
     cores = str(min(8, len(os.sched_getaffinity(0))))
     assert os.environ[environment.THREADS] == (expected or cores)
+
+
+def test_the_command_line_looks_for_cyclic_garbage_rarely() -> None:
+    code = (
+        "import gc, sys; from vmc.cli import main; sys.argv = ['vmc', 'list']\n"
+        "try: main.main()\n"
+        "except SystemExit: print('threshold', gc.get_threshold()[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"threshold {environment.NEW_OBJECTS}" in done.stdout
