@@ -87,7 +87,9 @@ class Block(NamedTuple):
     @classmethod
     def of_function(cls, function: Callable[..., Any], *args: Any) -> Block:
         """Trace a function on arrays or their shapes."""
-        closed = jax.make_jaxpr(function)(*args)
+        # Options of a compiler are allowed on the outermost program alone.
+        program = function if hasattr(function, "trace") else jax.jit(function)
+        closed = program.trace(*args).jaxpr  # pyright: ignore[reportFunctionMemberAccess]
         return block(closed, [Value.of(v.aval) for v in closed.jaxpr.invars])
 
     def live(self, wanted: Sequence[bool]) -> list[Operation]:

@@ -78,7 +78,7 @@ def test_devices_do_not_matter(mesh_of: MeshOf, full_sum: bool) -> None:
             from vmc.samplers import full as full_sampler
 
             space = built.hamiltonian.space
-            sampler = full_sampler(built.wavefunction, space, n_devices=n)
+            sampler = full_sampler(built.wavefunction, space)
         parts = (m.hamiltonian, m.wavefunction, sampler, mesh_of(n), m.precision)
         one = Measurement(*parts, m.chunk)
         chains = np.asarray(state.chains)
