@@ -91,11 +91,9 @@ def weighted_log_sum(y: Array, weights: np.ndarray) -> Array:
         terms = terms * jnp.asarray(weights, kind)[:, None]
     mean = jnp.mean(terms, axis=0)
     if not signed(weights):
-        return (
-            log_amplitude(mean, top)
-            if jnp.iscomplexobj(y)
-            else elementary.log(mean) + top
-        )
+        if jnp.iscomplexobj(y):
+            return log_amplitude(mean, top)
+        return elementary.log(mean) + top
     # Where the weights cancel the terms exactly, rounding is left of them.
     rounding = ROUNDING * jnp.finfo(real).eps
     mean = jnp.where(jnp.abs(mean) > rounding, mean, jnp.zeros_like(mean))

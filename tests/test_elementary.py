@@ -71,7 +71,7 @@ def test_arctangent_of_zeros_and_infinities(dtype: str) -> None:
 @pytest.mark.parametrize(("dtype", "ulps"), [("float64", 6), ("float32", 6)])
 def test_complex_functions(name: str, dtype: str, ulps: int) -> None:
     re, im = sample(dtype, 1, 1e-5, 20), sample(dtype, 3, 1e-5, 1e-3)[::-1]
-    z = lax_complex(re, im)
+    z = complex_of(re, im)
     found = np.asarray(jax.jit(getattr(elementary, name))(z))
     expected = getattr(np, name)(wide(z))
     size = np.abs(expected)
@@ -82,7 +82,7 @@ def test_complex_functions(name: str, dtype: str, ulps: int) -> None:
     assert np.all(np.abs(wide(found) - expected) <= eps * size + floor)
 
 
-def lax_complex(re: np.ndarray, im: np.ndarray) -> np.ndarray:
+def complex_of(re: np.ndarray, im: np.ndarray) -> np.ndarray:
     z = np.empty(re.shape, COMPLEX[re.dtype.name])
     z.real, z.imag = re, im
     return z

@@ -100,3 +100,20 @@ def test_options_that_a_compiler_does_not_know_are_left_out(monkeypatch: Any) ->
     distributed._known_options.cache_clear()
     assert found and found.items() <= known.items()
     assert distributed._known_options("gpu") == {}
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_programs_get_their_options(
+    mesh_of: MeshOf, monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    options, jit = [], jax.jit
+
+    def watched(function: Any, **keys: Any) -> Any:
+        options.append(keys.get("compiler_options"))
+        return jit(function, **keys)
+
+    known = distributed._known_options("cpu")
+    monkeypatch.setattr(distributed.jax, "jit", watched)
+    distributed.compiled(lambda x: x, mesh_of(1), (), (), once=once)
+    kept = known if once else {k: known[k] for k in distributed.WIDE if k in known}
+    assert options == [kept] and kept
